@@ -1,0 +1,3 @@
+//! The keypact binary.
+
+fn main() {}

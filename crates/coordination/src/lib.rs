@@ -1,0 +1,2 @@
+//! Coordination protocols: Raft.
+#![no_std]

@@ -1,0 +1,1 @@
+//! Keys, values, commands: the deterministic state machine of a partition.

@@ -1,0 +1,1 @@
+//! Scenarios: what is run in the simulator, and which checker judges it.

@@ -1,0 +1,1 @@
+//! One whole node: catalog, routing, replicas.

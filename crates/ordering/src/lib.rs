@@ -1,0 +1,2 @@
+//! Clocks and message orders.
+#![no_std]

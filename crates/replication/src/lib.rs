@@ -1,0 +1,2 @@
+//! Replication protocols: leader-follower.
+#![no_std]

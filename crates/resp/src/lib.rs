@@ -1,0 +1,2 @@
+//! RESP2 and RESP3: the Redis protocol, both directions.
+#![no_std]

@@ -1,0 +1,1 @@
+//! A node on real sockets, disks and clocks.

@@ -1,0 +1,1 @@
+//! Virtual time, network, disks, crashes: runs protocols from one seed.

@@ -1,0 +1,1 @@
+//! Write-ahead log and checkpoints over a small Disk trait.
