@@ -1,0 +1,282 @@
+//! What clients send: arrays of bulk strings, and inline commands.
+
+use bytes::{Buf, BytesMut};
+use core::mem;
+use memchr::memchr;
+use smallvec::SmallVec;
+
+use crate::number::{LengthError, length_line};
+use crate::{Arguments, Limits, ProtocolError, Span, inline};
+
+/// Bytes of the shortest argument, `$0\r\n\r\n`: what has arrived bounds the arguments in it.
+const MIN_ARGUMENT_BYTES: usize = 6;
+
+/// Below this the connection's own growth is good enough.
+const RESERVE_FROM_BYTES: usize = 4096;
+
+/// Finds commands in a growing buffer.
+///
+/// On an incomplete command it keeps the arguments found so far, relative to the start of the buffer; only the line
+/// with a length, at most 34 bytes, is read again. So any split of a stream costs time linear in its bytes.
+///
+/// Limits take effect at the next length read: a server that raises them after `AUTH` has to do so before it asks
+/// for the next command.
+#[derive(Debug)]
+pub struct CommandParser {
+    limits: Limits,
+    state: State,
+    /// Bytes at the start of the input that are dealt with; 0 between commands.
+    position: usize,
+    /// Arguments still to come.
+    missing: usize,
+    spans: SmallVec<[Span; 6]>,
+    #[cfg(test)]
+    steps: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Start,
+    /// At the `$` of an argument.
+    Header,
+    /// At the first byte of an argument of this length.
+    Bulk(usize),
+    Failed(ProtocolError),
+}
+
+impl CommandParser {
+    /// A parser at the start of a stream.
+    ///
+    /// # Panics
+    /// If the limits contradict each other (see [`Limits`]).
+    pub fn new(limits: Limits) -> Self {
+        limits.assert_valid();
+        Self {
+            limits,
+            state: State::Start,
+            position: 0,
+            missing: 0,
+            spans: SmallVec::new(),
+            #[cfg(test)]
+            steps: 0,
+        }
+    }
+
+    /// Replaces the limits.
+    ///
+    /// # Panics
+    /// If the limits contradict each other (see [`Limits`]).
+    pub fn set_limits(&mut self, limits: Limits) {
+        limits.assert_valid();
+        self.limits = limits;
+    }
+
+    /// The next command, taken off the front of `input`; `None` if more bytes are needed.
+    ///
+    /// Between calls bytes may be added to `input`, but none removed. A command in an array shares the memory of
+    /// `input`; an inline command is copied. Room for a large argument that is on its way is reserved in `input`,
+    /// at most as much as has arrived. Empty lines and empty arrays are skipped.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]: final, and returned again by each later call.
+    #[inline]
+    pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Arguments>, ProtocolError> {
+        let result = self.advance(input);
+        if let Err(error) = result {
+            self.state = State::Failed(error);
+            self.spans = SmallVec::new();
+        }
+        result
+    }
+
+    fn advance(&mut self, input: &mut BytesMut) -> Result<Option<Arguments>, ProtocolError> {
+        if let State::Failed(error) = self.state {
+            return Err(error);
+        }
+        assert!(self.position <= input.len(), "bytes of a command in progress were removed from the input");
+        while let State::Start = self.state {
+            match input.first() {
+                None => return Ok(None),
+                Some(b'*') => {
+                    if !self.array_header(input)? {
+                        return Ok(None);
+                    }
+                }
+                Some(_) => match self.inline(input)? {
+                    Line::Incomplete => return Ok(None),
+                    Line::Blank => {}
+                    Line::Command(arguments) => return Ok(Some(arguments)),
+                },
+            }
+        }
+        if !self.bulks(input)? {
+            self.reserve(input);
+            return Ok(None);
+        }
+        Ok(Some(self.finish(input)))
+    }
+
+    /// Reads `*<count>\r\n`; false if it is not whole.
+    fn array_header(&mut self, input: &mut BytesMut) -> Result<bool, ProtocolError> {
+        assert!(self.position == 0 && self.spans.is_empty(), "a command starts afresh");
+        self.count_step();
+        let Some((count, used)) = length_line(&input[1..]).map_err(count_error)? else {
+            return Ok(false);
+        };
+        if count <= 0 {
+            input.advance(1 + used);
+            return Ok(true);
+        }
+        self.missing = match usize::try_from(count) {
+            Ok(count) if count <= self.limits.max_arguments => count,
+            _ if self.limits.authenticated => return Err(ProtocolError::InvalidMultibulkLength),
+            _ => return Err(ProtocolError::UnauthenticatedMultibulkLength),
+        };
+        self.position = 1 + used;
+        self.spans.reserve(self.missing.min((input.len() - self.position) / MIN_ARGUMENT_BYTES));
+        self.state = State::Header;
+        Ok(true)
+    }
+
+    /// Reads arguments until none is missing; false if the input ends before that.
+    fn bulks(&mut self, input: &[u8]) -> Result<bool, ProtocolError> {
+        while self.missing > 0 {
+            let length = match self.state {
+                State::Bulk(length) => length,
+                _ => {
+                    self.count_step();
+                    match self.bulk_header(&input[self.position..])? {
+                        None => return Ok(false),
+                        Some(length) => length,
+                    }
+                }
+            };
+            self.count_step();
+            let end = self.position + length;
+            match input.get(end..end + 2) {
+                Some(b"\r\n") => {}
+                Some(_) => return Err(ProtocolError::ExpectedLineEnd),
+                None => {
+                    self.state = State::Bulk(length);
+                    return Ok(false);
+                }
+            }
+            self.spans.push((self.position as u32, length as u32));
+            self.position = end + 2;
+            self.missing -= 1;
+            self.state = State::Header;
+        }
+        Ok(true)
+    }
+
+    /// Reads `$<length>\r\n` at the start of `rest` and moves past it.
+    #[inline]
+    fn bulk_header(&mut self, rest: &[u8]) -> Result<Option<usize>, ProtocolError> {
+        match rest.first() {
+            None => return Ok(None),
+            Some(b'$') => {}
+            Some(&other) => return Err(ProtocolError::ExpectedBulk(other)),
+        }
+        let Some((length, used)) = length_line(&rest[1..]).map_err(bulk_error)? else {
+            return Ok(None);
+        };
+        let length = usize::try_from(length).map_err(|_| ProtocolError::InvalidBulkLength)?;
+        if length > self.limits.max_bulk_bytes {
+            return Err(match self.limits.authenticated {
+                true => ProtocolError::InvalidBulkLength,
+                false => ProtocolError::UnauthenticatedBulkLength,
+            });
+        }
+        self.position += 1 + used;
+        if self.position + length + 2 > self.limits.max_command_bytes {
+            return Err(ProtocolError::TooBig);
+        }
+        Ok(Some(length))
+    }
+
+    fn finish(&mut self, input: &mut BytesMut) -> Arguments {
+        assert!(self.position <= u32::MAX as usize, "argument offsets have 32 bits");
+        let buffer = input.split_to(self.position).freeze();
+        self.position = 0;
+        self.state = State::Start;
+        let arguments = Arguments { buffer, spans: mem::take(&mut self.spans) };
+        arguments.assert_invariants();
+        arguments
+    }
+
+    /// Makes room for the rest of a large argument, at most doubling the input: who announces much and sends
+    /// nothing gets nothing.
+    fn reserve(&self, input: &mut BytesMut) {
+        if let State::Bulk(length) = self.state {
+            let needed = self.position + length + 2 - input.len();
+            if needed > RESERVE_FROM_BYTES {
+                input.reserve(needed.min(input.len()));
+            }
+        }
+    }
+
+    fn inline(&mut self, input: &mut BytesMut) -> Result<Line, ProtocolError> {
+        let max = self.limits.max_inline_bytes;
+        // The limits may have been lowered while the line was arriving.
+        let seen = &input[self.position..input.len().min(max + 2).max(self.position)];
+        self.count_step();
+        let Some(end) = memchr(b'\n', seen).map(|found| self.position + found) else {
+            if input.len() >= max + 2 {
+                return Err(ProtocolError::TooBigInlineRequest);
+            }
+            self.position = input.len();
+            return Ok(Line::Incomplete);
+        };
+        let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
+        if line.len() > max {
+            return Err(ProtocolError::TooBigInlineRequest);
+        }
+        let arguments = inline::split(line)?;
+        self.position = 0;
+        input.advance(end + 1);
+        let Some(arguments) = arguments else {
+            return Ok(Line::Blank);
+        };
+        if inline::is_http(&arguments) {
+            return Err(ProtocolError::HttpRequest);
+        }
+        if arguments.len() > self.limits.max_arguments {
+            return Err(match self.limits.authenticated {
+                true => ProtocolError::InvalidMultibulkLength,
+                false => ProtocolError::UnauthenticatedMultibulkLength,
+            });
+        }
+        arguments.assert_invariants();
+        Ok(Line::Command(arguments))
+    }
+
+    #[inline]
+    fn count_step(&mut self) {
+        #[cfg(test)]
+        {
+            self.steps += 1;
+        }
+    }
+}
+
+enum Line {
+    Incomplete,
+    Blank,
+    Command(Arguments),
+}
+
+fn count_error(error: LengthError) -> ProtocolError {
+    match error {
+        LengthError::TooLong => ProtocolError::TooBigMultibulkCount,
+        LengthError::NotANumber => ProtocolError::InvalidMultibulkLength,
+        LengthError::NoLineFeed => ProtocolError::ExpectedLineEnd,
+    }
+}
+
+fn bulk_error(error: LengthError) -> ProtocolError {
+    match error {
+        LengthError::TooLong => ProtocolError::TooBigBulkCount,
+        LengthError::NotANumber => ProtocolError::InvalidBulkLength,
+        LengthError::NoLineFeed => ProtocolError::ExpectedLineEnd,
+    }
+}
