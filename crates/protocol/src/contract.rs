@@ -100,6 +100,10 @@ pub enum Input<P: Protocol> {
     Unreachable(NodeId),
     /// The answer to an earlier effect about checkpoints and snapshots.
     Snapshot(SnapshotInput),
+    /// The node's log is kept long by what this child still needs of it. The child asks for a checkpoint ([`Sink::checkpoint`]) however
+    /// short its own tail is, unless one is under way or nothing was delivered since the last; then it just appends anew what it needs
+    /// (its hard state) and calls [`Sink::drop_log_before`]. A group that hardly writes would else pin the log for ever.
+    Compact,
 }
 
 /// What a parent asks of a group.
