@@ -74,11 +74,12 @@ fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
 
 /// What `from` may use: the transitive closure of `arrows`.
 fn closure<'a>(arrows: &[(&'a str, &[&'a str])], from: &str) -> BTreeSet<&'a str> {
+    let direct = |from: &str| arrows.iter().find(|(name, _)| *name == from).map_or(&[][..], |(_, to)| to);
     let mut reached = BTreeSet::new();
-    let mut open = vec![from];
+    let mut open = direct(from).to_vec();
     while let Some(next) = open.pop() {
-        for (_, targets) in arrows.iter().filter(|(name, _)| *name == next) {
-            open.extend(targets.iter().copied().filter(|target| reached.insert(*target)));
+        if reached.insert(next) {
+            open.extend(direct(next));
         }
     }
     reached
@@ -200,17 +201,22 @@ fn each_kind_of_wrong_manifest_is_named() {
     let arrows: &[(&str, &[&str])] =
         &[("low", &[]), ("middle", &["low"]), ("high", &["middle"]), ("server", &["low"])];
     let package = |name: &str, dependency: Value, features: Value| {
-        serde_json::json!({ "name": name, "dependencies": [dependency], "features": features })
+        let dependencies = [dependency];
+        serde_json::json!({ "name": name, "dependencies": dependencies, "features": features })
     };
-    let on = |name: &str, kind: Option<&str>| serde_json::json!({ "name": name, "kind": kind, "features": [] });
+    let on = |name: &str, kind: &str| serde_json::json!({ "name": name, "kind": kind, "features": [] });
     let edges = [
-        ("keypact-high", on("keypact-low", None), ""),
-        ("keypact-high", on("serde", None), ""),
-        ("keypact-low", on("keypact-high", Some("dev")), ""),
-        ("keypact-low", on("keypact-high", None), "low -> high (dependency) is no arrow of the layout"),
-        ("keypact-low", on("keypact-high", Some("build")), "low -> high (dependency) is no arrow of the layout"),
-        ("keypact-low", on("keypact-server", Some("dev")), "low -> server (dev-dependency) is no arrow of the layout"),
-        ("keypact-new", on("keypact-low", None), "new is not in the layout: decide its arrows first"),
+        ("keypact-high", on("keypact-low", "normal"), ""),
+        ("keypact-high", on("serde", "normal"), ""),
+        ("keypact-low", on("keypact-high", "dev"), ""),
+        ("keypact-low", on("keypact-high", "normal"), "low -> high (dependency) is no arrow of the layout"),
+        ("keypact-low", on("keypact-high", "build"), "low -> high (dependency) is no arrow of the layout"),
+        (
+            "keypact-low",
+            on("keypact-server", "dev"),
+            "low -> server (dev-dependency) is no arrow of the layout",
+        ),
+        ("keypact-new", on("keypact-low", "normal"), "new is not in the layout: decide its arrows first"),
     ];
     for (from, dependency, wrong) in edges {
         assert_eq!(wrong_edges(&[package(from, dependency, Value::Null)], arrows).join("\n"), wrong);
