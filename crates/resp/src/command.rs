@@ -5,6 +5,8 @@ use core::mem;
 use memchr::memchr;
 use smallvec::SmallVec;
 
+#[cfg(test)]
+use crate::number::MAX_EXAMINED_BYTES;
 use crate::number::{LengthError, length_line};
 use crate::{Arguments, Limits, ProtocolError, Span, inline};
 
@@ -31,7 +33,7 @@ pub struct CommandParser {
     missing: usize,
     spans: SmallVec<[Span; 6]>,
     #[cfg(test)]
-    steps: u64,
+    examined: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +60,7 @@ impl CommandParser {
             missing: 0,
             spans: SmallVec::new(),
             #[cfg(test)]
-            steps: 0,
+            examined: 0,
         }
     }
 
@@ -119,8 +121,8 @@ impl CommandParser {
     /// Reads `*<count>\r\n`; false if it is not whole.
     fn array_header(&mut self, input: &mut BytesMut) -> Result<bool, ProtocolError> {
         assert!(self.position == 0 && self.spans.is_empty(), "a command starts afresh");
-        self.count_step();
-        let Some((count, used)) = length_line(&input[1..]).map_err(count_error)? else {
+        self.examine(input.len());
+        let Some((count, used)) = length_line(&input[1..]).map_err(LengthError::of_count)? else {
             return Ok(false);
         };
         if count <= 0 {
@@ -129,8 +131,7 @@ impl CommandParser {
         }
         self.missing = match usize::try_from(count) {
             Ok(count) if count <= self.limits.max_arguments => count,
-            _ if self.limits.authenticated => return Err(ProtocolError::InvalidMultibulkLength),
-            _ => return Err(ProtocolError::UnauthenticatedMultibulkLength),
+            _ => return Err(self.limits.too_many_arguments()),
         };
         self.position = 1 + used;
         self.spans.reserve(self.missing.min((input.len() - self.position) / MIN_ARGUMENT_BYTES));
@@ -144,14 +145,13 @@ impl CommandParser {
             let length = match self.state {
                 State::Bulk(length) => length,
                 _ => {
-                    self.count_step();
+                    self.examine(input.len() - self.position);
                     match self.bulk_header(&input[self.position..])? {
                         None => return Ok(false),
                         Some(length) => length,
                     }
                 }
             };
-            self.count_step();
             let end = self.position + length;
             match input.get(end..end + 2) {
                 Some(b"\r\n") => {}
@@ -177,15 +177,12 @@ impl CommandParser {
             Some(b'$') => {}
             Some(&other) => return Err(ProtocolError::ExpectedBulk(other)),
         }
-        let Some((length, used)) = length_line(&rest[1..]).map_err(bulk_error)? else {
+        let Some((length, used)) = length_line(&rest[1..]).map_err(LengthError::of_bulk)? else {
             return Ok(None);
         };
         let length = usize::try_from(length).map_err(|_| ProtocolError::InvalidBulkLength)?;
         if length > self.limits.max_bulk_bytes {
-            return Err(match self.limits.authenticated {
-                true => ProtocolError::InvalidBulkLength,
-                false => ProtocolError::UnauthenticatedBulkLength,
-            });
+            return Err(self.limits.too_long_bulk());
         }
         self.position += 1 + used;
         if self.position + length + 2 > self.limits.max_command_bytes {
@@ -219,8 +216,12 @@ impl CommandParser {
         let max = self.limits.max_inline_bytes;
         // The limits may have been lowered while the line was arriving.
         let seen = &input[self.position..input.len().min(max + 2).max(self.position)];
-        self.count_step();
-        let Some(end) = memchr(b'\n', seen).map(|found| self.position + found) else {
+        let found = memchr(b'\n', seen);
+        #[cfg(test)]
+        {
+            self.examined += found.map_or(seen.len(), |found| found + 1);
+        }
+        let Some(end) = found.map(|found| self.position + found) else {
             if input.len() >= max + 2 {
                 return Err(ProtocolError::TooBigInlineRequest);
             }
@@ -241,21 +242,21 @@ impl CommandParser {
             return Err(ProtocolError::HttpRequest);
         }
         if arguments.len() > self.limits.max_arguments {
-            return Err(match self.limits.authenticated {
-                true => ProtocolError::InvalidMultibulkLength,
-                false => ProtocolError::UnauthenticatedMultibulkLength,
-            });
+            return Err(self.limits.too_many_arguments());
         }
         arguments.assert_invariants();
         Ok(Line::Command(arguments))
     }
 
+    /// Accounts for one reading of a line with a length, so that tests can show that work is linear.
     #[inline]
-    fn count_step(&mut self) {
+    fn examine(&mut self, available: usize) {
         #[cfg(test)]
         {
-            self.steps += 1;
+            self.examined += available.min(MAX_EXAMINED_BYTES + 1);
         }
+        #[cfg(not(test))]
+        let _ = available;
     }
 }
 
@@ -265,18 +266,5 @@ enum Line {
     Command(Arguments),
 }
 
-fn count_error(error: LengthError) -> ProtocolError {
-    match error {
-        LengthError::TooLong => ProtocolError::TooBigMultibulkCount,
-        LengthError::NotANumber => ProtocolError::InvalidMultibulkLength,
-        LengthError::NoLineFeed => ProtocolError::ExpectedLineEnd,
-    }
-}
-
-fn bulk_error(error: LengthError) -> ProtocolError {
-    match error {
-        LengthError::TooLong => ProtocolError::TooBigBulkCount,
-        LengthError::NotANumber => ProtocolError::InvalidBulkLength,
-        LengthError::NoLineFeed => ProtocolError::ExpectedLineEnd,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,16 @@ use alloc::vec::Vec;
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
+#[cfg(test)]
+use crate::number::MAX_EXAMINED_BYTES;
 use crate::number::{LengthError, integer, length_line};
 use crate::{ErrorReply, Limits, MAX_DEPTH, ProtocolError, Value};
 
-/// Elements that an announced count may reserve at once.
+/// Elements that the count of an outermost aggregate may reserve at once.
 const MAX_RESERVED_ELEMENTS: usize = 1024;
+
+/// The same for an aggregate in another: the same bytes may not reserve room at every depth.
+const MAX_RESERVED_NESTED_ELEMENTS: usize = 8;
 
 /// Bytes of the shortest element, `_\r\n`.
 const MIN_ELEMENT_BYTES: usize = 3;
@@ -33,7 +38,7 @@ pub struct ValueParser {
     consumed: usize,
     failure: Option<ProtocolError>,
     #[cfg(test)]
-    steps: u64,
+    examined: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,7 +86,7 @@ impl ValueParser {
             consumed: 0,
             failure: None,
             #[cfg(test)]
-            steps: 0,
+            examined: 0,
         }
     }
 
@@ -106,10 +111,6 @@ impl ValueParser {
 
     fn advance(&mut self, input: &mut BytesMut) -> Result<Option<Value>, ProtocolError> {
         loop {
-            #[cfg(test)]
-            {
-                self.steps += 1;
-            }
             match self.element(input)? {
                 Element::Incomplete => return Ok(None),
                 Element::Opened => {}
@@ -173,8 +174,13 @@ impl ValueParser {
     fn line(&mut self, input: &mut BytesMut) -> Result<Option<Bytes>, ProtocolError> {
         // The type byte, the text, CR LF.
         let max = self.limits.max_inline_bytes + 3;
-        let seen = &input[self.scanned..input.len().min(max)];
-        let Some(end) = memchr(b'\n', seen).map(|found| self.scanned + found) else {
+        let seen = &input[self.scanned..input.len().min(max).max(self.scanned)];
+        let found = memchr(b'\n', seen);
+        #[cfg(test)]
+        {
+            self.examined += found.map_or(seen.len(), |found| found + 1);
+        }
+        let Some(end) = found.map(|found| self.scanned + found) else {
             if input.len() >= max {
                 return Err(ProtocolError::TooBigLine);
             }
@@ -194,10 +200,14 @@ impl ValueParser {
     }
 
     fn blob_header(&mut self, kind: Blob, input: &mut BytesMut) -> Result<Element, ProtocolError> {
+        #[cfg(test)]
+        {
+            self.examined += input.len().min(MAX_EXAMINED_BYTES + 1);
+        }
         if input.get(1) == Some(&b'?') {
             return Err(ProtocolError::Streamed);
         }
-        let Some((length, used)) = length_line(&input[1..]).map_err(blob_error)? else {
+        let Some((length, used)) = length_line(&input[1..]).map_err(LengthError::of_bulk)? else {
             return Ok(Element::Incomplete);
         };
         if length == -1 && kind == Blob::Bulk {
@@ -238,10 +248,14 @@ impl ValueParser {
     }
 
     fn aggregate(&mut self, kind: Aggregate, input: &mut BytesMut) -> Result<Element, ProtocolError> {
+        #[cfg(test)]
+        {
+            self.examined += input.len().min(MAX_EXAMINED_BYTES + 1);
+        }
         if input.get(1) == Some(&b'?') {
             return Err(ProtocolError::Streamed);
         }
-        let Some((count, used)) = length_line(&input[1..]).map_err(count_error)? else {
+        let Some((count, used)) = length_line(&input[1..]).map_err(LengthError::of_count)? else {
             return Ok(Element::Incomplete);
         };
         self.consume(1 + used)?;
@@ -259,7 +273,9 @@ impl ValueParser {
             return Err(ProtocolError::TooDeep);
         }
         if missing > 0 {
-            let reserved = missing.min(input.len() / MIN_ELEMENT_BYTES).min(MAX_RESERVED_ELEMENTS);
+            let bound =
+                if self.stack.is_empty() { MAX_RESERVED_ELEMENTS } else { MAX_RESERVED_NESTED_ELEMENTS };
+            let reserved = missing.min(input.len() / MIN_ELEMENT_BYTES).min(bound);
             self.stack.push(Frame { kind, missing, items: Vec::with_capacity(reserved) });
             return Ok(Element::Opened);
         }
@@ -339,18 +355,5 @@ fn verbatim(mut bytes: Bytes) -> Result<Value, ProtocolError> {
     }
 }
 
-fn count_error(error: LengthError) -> ProtocolError {
-    match error {
-        LengthError::TooLong => ProtocolError::TooBigMultibulkCount,
-        LengthError::NotANumber => ProtocolError::InvalidMultibulkLength,
-        LengthError::NoLineFeed => ProtocolError::ExpectedLineEnd,
-    }
-}
-
-fn blob_error(error: LengthError) -> ProtocolError {
-    match error {
-        LengthError::TooLong => ProtocolError::TooBigBulkCount,
-        LengthError::NotANumber => ProtocolError::InvalidBulkLength,
-        LengthError::NoLineFeed => ProtocolError::ExpectedLineEnd,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! What one peer may make us hold.
 
+use crate::ProtocolError;
+
 /// How deep arrays, maps, sets, pushes and attributes may nest, in both directions.
 pub const MAX_DEPTH: usize = 32;
 
@@ -27,6 +29,20 @@ impl Limits {
             max_inline_bytes: 64 * 1024,
             max_command_bytes: 11 * 16 * 1024,
             authenticated: false,
+        }
+    }
+
+    pub(crate) fn too_many_arguments(&self) -> ProtocolError {
+        match self.authenticated {
+            true => ProtocolError::InvalidMultibulkLength,
+            false => ProtocolError::UnauthenticatedMultibulkLength,
+        }
+    }
+
+    pub(crate) fn too_long_bulk(&self) -> ProtocolError {
+        match self.authenticated {
+            true => ProtocolError::InvalidBulkLength,
+            false => ProtocolError::UnauthenticatedBulkLength,
         }
     }
 

@@ -1,8 +1,14 @@
 //! Numbers in text, and the line that holds the length of what follows.
 
+use crate::ProtocolError;
+
 /// Bytes that a count may take before its line end: a 64-bit number has 20, the rest is room for the error to be
 /// "not a number" rather than "no line end".
 const MAX_LENGTH_LINE_BYTES: usize = 32;
+
+/// Bytes that one reading of such a line looks at: the longest one, CR and LF.
+#[cfg(test)]
+pub(crate) const MAX_EXAMINED_BYTES: usize = MAX_LENGTH_LINE_BYTES + 2;
 
 /// Why a line with a length could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +16,26 @@ pub(crate) enum LengthError {
     TooLong,
     NotANumber,
     NoLineFeed,
+}
+
+impl LengthError {
+    /// As the error of an aggregate's count.
+    pub(crate) fn of_count(self) -> ProtocolError {
+        match self {
+            Self::TooLong => ProtocolError::TooBigMultibulkCount,
+            Self::NotANumber => ProtocolError::InvalidMultibulkLength,
+            Self::NoLineFeed => ProtocolError::ExpectedLineEnd,
+        }
+    }
+
+    /// As the error of a string's length.
+    pub(crate) fn of_bulk(self) -> ProtocolError {
+        match self {
+            Self::TooLong => ProtocolError::TooBigBulkCount,
+            Self::NotANumber => ProtocolError::InvalidBulkLength,
+            Self::NoLineFeed => ProtocolError::ExpectedLineEnd,
+        }
+    }
 }
 
 /// Reads `<number>\r\n` at the start of `bytes`: the number and the bytes used, or `None` if the line is not whole.
