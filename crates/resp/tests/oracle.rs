@@ -86,6 +86,11 @@ fn has_equal_keys(value: &Value) -> bool {
     }
 }
 
+/// The oracle keeps attributes, blob errors as such, and a space behind the code of an error without a message.
+fn comparable(stream: &[u8]) -> bool {
+    !stream.contains(&b'|') && !stream.contains(&b'!') && !stream.windows(3).any(|bytes| bytes == b" \r\n")
+}
+
 /// Where ours refuses or waits, and the oracle does not; each deliberate:
 /// what follows a bulk must be CR LF, lines hold no lone CR or LF, lengths have one spelling, nulls no content, big
 /// numbers digits, the format of a verbatim string a colon; nesting and sizes are limited; streamed types are refused; a wrong first byte is refused at once.
@@ -255,10 +260,7 @@ proptest! {
         let (found, error) = replies_in(&stream);
         let oracle = decode3(&Bytes::copy_from_slice(&stream));
         match (found.first(), error, oracle) {
-            // The oracle keeps attributes and blob errors as such, and one value per key.
-            (Some(ours), _, Ok(Some((theirs, _))))
-                if !stream.contains(&b'|') && !stream.contains(&b'!') && !has_equal_keys(ours) =>
-            {
+            (Some(ours), _, Ok(Some((theirs, _)))) if comparable(&stream) && !has_equal_keys(ours) => {
                 prop_assert_eq!(frame3(ours), theirs);
             }
             (Some(_), _, Ok(Some(_))) => {}
