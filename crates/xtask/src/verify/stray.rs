@@ -18,7 +18,7 @@ const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 struct Machine {
     /// Paths of this machine, which must not be written down.
     paths: Vec<String>,
-    /// Names of all files and folders of the repository: a `../name` must be one of them.
+    /// Names of all files and folders of the repository: a path upwards must lead to one of them.
     names: BTreeSet<String>,
 }
 
@@ -105,7 +105,7 @@ fn names_path(line: &str, path: &str) -> bool {
     })
 }
 
-/// Every `../name` of a line.
+/// Every path of a line that begins upwards.
 fn relative_paths(line: &str) -> impl Iterator<Item = &str> {
     line.match_indices("../").filter_map(|(at, _)| {
         let before = line[..at].chars().next_back();
