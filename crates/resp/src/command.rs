@@ -133,7 +133,9 @@ impl CommandParser {
             Ok(count) if count <= self.limits.max_arguments => count,
             _ => return Err(self.limits.too_many_arguments()),
         };
+        assert!(self.missing > 0, "a command without arguments is skipped");
         self.position = 1 + used;
+        assert!(self.position <= input.len(), "the header lies in the input");
         self.spans.reserve(self.missing.min((input.len() - self.position) / MIN_ARGUMENT_BYTES));
         self.state = State::Header;
         Ok(true)
@@ -188,11 +190,13 @@ impl CommandParser {
         if self.position + length + 2 > self.limits.max_command_bytes {
             return Err(ProtocolError::TooBig);
         }
+        assert!(length <= u32::MAX as usize, "argument lengths have 32 bits");
         Ok(Some(length))
     }
 
     fn finish(&mut self, input: &mut BytesMut) -> Arguments {
         assert!(self.position <= u32::MAX as usize, "argument offsets have 32 bits");
+        assert!(self.missing == 0 && !self.spans.is_empty(), "only a whole command is taken off the input");
         let buffer = input.split_to(self.position).freeze();
         self.position = 0;
         self.state = State::Start;
@@ -213,6 +217,7 @@ impl CommandParser {
     }
 
     fn inline(&mut self, input: &mut BytesMut) -> Result<Line, ProtocolError> {
+        assert!(self.missing == 0 && self.spans.is_empty(), "a line is no part of an array");
         let max = self.limits.max_inline_bytes;
         // The limits may have been lowered while the line was arriving.
         let seen = &input[self.position..input.len().min(max + 2).max(self.position)];

@@ -106,6 +106,7 @@ impl ValueParser {
             self.failure = Some(error);
             self.stack = Vec::new();
         }
+        assert!(self.stack.len() <= MAX_DEPTH, "aggregates nest to a limit");
         result
     }
 
@@ -174,6 +175,7 @@ impl ValueParser {
     fn line(&mut self, input: &mut BytesMut) -> Result<Option<Bytes>, ProtocolError> {
         // The type byte, the text, CR LF.
         let max = self.limits.max_inline_bytes + 3;
+        assert!(self.scanned <= input.len(), "bytes of a line in progress were removed from the input");
         let seen = &input[self.scanned..input.len().min(max).max(self.scanned)];
         let found = memchr(b'\n', seen);
         #[cfg(test)]
@@ -191,6 +193,7 @@ impl ValueParser {
         if memchr(b'\r', &input[..end]) != Some(end - 1) {
             return Err(ProtocolError::ExpectedLineEnd);
         }
+        assert!(end >= 2, "the type byte comes before CR LF");
         self.scanned = 0;
         self.consume(end + 1)?;
         let mut line = input.split_to(end + 1).freeze();
@@ -219,6 +222,7 @@ impl ValueParser {
         if length > self.limits.max_bulk_bytes {
             return Err(ProtocolError::InvalidBulkLength);
         }
+        assert!(self.blob.is_none(), "strings do not nest");
         self.consume(1 + used + length + 2)?;
         input.advance(1 + used);
         self.blob = Some((kind, length));
@@ -237,6 +241,7 @@ impl ValueParser {
                 return Ok(Element::Incomplete);
             }
         }
+        assert!(length <= self.consumed, "the string was accounted for with its header");
         let bytes = input.split_to(length).freeze();
         input.advance(2);
         self.blob = None;
@@ -276,6 +281,7 @@ impl ValueParser {
             let bound =
                 if self.stack.is_empty() { MAX_RESERVED_ELEMENTS } else { MAX_RESERVED_NESTED_ELEMENTS };
             let reserved = missing.min(input.len() / MIN_ELEMENT_BYTES).min(bound);
+            assert!(reserved <= missing, "room for what was announced at most");
             self.stack.push(Frame { kind, missing, items: Vec::with_capacity(reserved) });
             return Ok(Element::Opened);
         }

@@ -25,6 +25,7 @@ impl DoubleText {
         } else {
             text.finite(value);
         }
+        assert!(text.length > 0, "a number has a text");
         text
     }
 
@@ -34,6 +35,7 @@ impl DoubleText {
     }
 
     fn push(&mut self, bytes: &[u8]) {
+        assert!(self.length + bytes.len() <= MAX_TEXT_BYTES, "the longest text fits");
         self.bytes[self.length..][..bytes.len()].copy_from_slice(bytes);
         self.length += bytes.len();
     }

@@ -123,6 +123,7 @@ fn map(pairs: &[(Value, Value)], depth: usize, version: Version, out: &mut Bytes
 fn header(kind: u8, number: impl itoa::Integer, out: &mut BytesMut) {
     let mut buffer = itoa::Buffer::new();
     let digits = buffer.format(number).as_bytes();
+    assert!(digits.len() + 3 <= MAX_HEADER_BYTES, "a 64-bit number");
     let mut text = [0; MAX_HEADER_BYTES];
     text[0] = kind;
     text[1..=digits.len()].copy_from_slice(digits);
@@ -146,4 +147,5 @@ fn one_line(text: &[u8], out: &mut BytesMut) {
         at += found;
         out[at] = b' ';
     }
+    assert!(out.len() == start + text.len(), "line ends are replaced, not removed");
 }

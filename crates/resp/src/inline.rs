@@ -15,7 +15,9 @@ pub(crate) fn split(line: &[u8]) -> Result<Option<Arguments>, ProtocolError> {
     let mut spans = SmallVec::new();
     while words.skip_blanks() {
         let start = words.buffer.len();
+        let left = words.rest.len();
         words.word()?;
+        assert!(words.rest.len() < left, "each word takes a byte at least, so the loop ends");
         spans.push((start as u32, (words.buffer.len() - start) as u32));
     }
     assert!(words.buffer.len() <= line.len(), "unquoting never makes a line longer");

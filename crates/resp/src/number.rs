@@ -62,6 +62,7 @@ fn unusual_length_line(bytes: &[u8]) -> Result<Option<(i64, usize)>, LengthError
     let Some(end) = head.iter().position(|&byte| byte == b'\r') else {
         return if head.len() > MAX_LENGTH_LINE_BYTES { Err(LengthError::TooLong) } else { Ok(None) };
     };
+    assert!(end <= MAX_LENGTH_LINE_BYTES, "the search was bounded");
     match bytes.get(end + 1) {
         None => Ok(None),
         Some(b'\n') => match canonical(&head[..end]) {

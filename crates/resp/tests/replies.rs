@@ -185,6 +185,8 @@ fn depth_is_limited_in_both_directions() {
     let (found, error) = replies_in(deepest.as_bytes());
     assert_eq!((found.len(), error), (1, None));
     assert_eq!(encoded(&found[0], Version::Resp3), deepest.as_bytes());
+    let one_more = "*1\r\n".repeat(MAX_DEPTH) + "*0\r\n";
+    assert_eq!(replies_in(one_more.as_bytes()), (vec![], Some(ProtocolError::TooDeep)));
     for kind in ["*1\r\n", "~1\r\n", ">1\r\n", "%1\r\n+k\r\n", "|1\r\n+k\r\n"] {
         let deeper = kind.repeat(1_000_000);
         assert_eq!(replies_in(deeper.as_bytes()), (vec![], Some(ProtocolError::TooDeep)), "{kind}");
