@@ -1,6 +1,6 @@
 //! A disk in memory that fails as real ones do, when it is told to: deterministic, for simulators and tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -21,7 +21,7 @@ pub struct MemoryDisk {
 }
 
 /// An open file of a [`MemoryDisk`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct MemoryFile {
     state: Arc<Mutex<State>>,
     life: u64,
@@ -36,6 +36,8 @@ struct State {
     /// Since the last folder sync, in order.
     changes: Vec<Vec<(String, Option<usize>)>>,
     inodes: Vec<Inode>,
+    /// Indices of inodes that nothing leads to.
+    free: Vec<usize>,
     faults: Faults,
     counts: MemoryDiskCounts,
 }
@@ -46,6 +48,9 @@ struct Inode {
     durable_len: u64,
     /// What the disk holds of sectors that were written since.
     unsynced: BTreeMap<u64, Unsynced>,
+    /// Open files of this life.
+    handles: u32,
+    free: bool,
 }
 
 #[derive(Debug)]
@@ -61,6 +66,26 @@ struct Faults {
     failing_writes: u32,
     capacity_bytes: Option<u64>,
     misdirect: Option<u64>,
+    stop_after: Option<u64>,
+}
+
+impl Faults {
+    /// What passes with the process, or with the machine.
+    fn clear(&mut self) {
+        *self = Self { capacity_bytes: self.capacity_bytes, ..Self::default() };
+    }
+
+    /// Whether the process may do one more change.
+    fn step(&mut self) -> io::Result<()> {
+        match &mut self.stop_after {
+            Some(0) => Err(io::Error::other("this process was stopped")),
+            Some(n) => {
+                *n -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// What was done to a [`MemoryDisk`] so far.
@@ -100,9 +125,8 @@ impl MemoryDisk {
         state.life += 1;
         state.counts.crashes += 1;
         self.life = state.life;
-        state.faults.failing_syncs = 0;
-        state.faults.failing_writes = 0;
-        state.faults.misdirect = None;
+        state.faults.clear();
+        state.inodes.iter_mut().for_each(|inode| inode.handles = 0);
         state.crash_names(&mut random);
         state.crash_contents(&mut random);
     }
@@ -112,8 +136,9 @@ impl MemoryDisk {
         let mut state = lock(&self.state);
         state.life += 1;
         self.life = state.life;
-        let named: Vec<usize> = state.names.values().chain(state.names_durable.values()).copied().collect();
-        state.free_unnamed(&named);
+        state.faults.clear();
+        state.inodes.iter_mut().for_each(|inode| inode.handles = 0);
+        state.free_unreachable();
     }
 
     /// The next `count` syncs, of files or of the folder, fail. A file's sectors stay as they are on disk even if a later sync succeeds.
@@ -134,6 +159,12 @@ impl MemoryDisk {
     /// The next write goes to this offset of its file instead of its own.
     pub fn misdirect_next_write(&mut self, offset: u64) {
         self.state().faults.misdirect = Some(offset);
+    }
+
+    /// After this many more changes (of a file or of the folder, syncs included) all fail, until the next [`MemoryDisk::crash`] or
+    /// [`MemoryDisk::kill`]: the process stops in the middle of something.
+    pub fn stop_after(&mut self, changes: u64) {
+        self.state().faults.stop_after = Some(changes);
     }
 
     /// Flips bits of one byte, on disk and in memory: bit rot. Returns whether there is such a byte.
@@ -164,7 +195,7 @@ impl MemoryDisk {
         let mut state = self.state();
         let inode = state.new_inode();
         state.inodes[inode] =
-            Inode { bytes: bytes.to_vec(), durable_len: bytes.len() as u64, unsynced: BTreeMap::new() };
+            Inode { bytes: bytes.to_vec(), durable_len: bytes.len() as u64, ..Inode::default() };
         state.names.insert(name.to_owned(), inode);
         state.names_durable.insert(name.to_owned(), inode);
     }
@@ -179,6 +210,7 @@ impl MemoryDisk {
             names_durable: state.names_durable.clone(),
             changes: state.changes.clone(),
             inodes: state.inodes.iter().map(Inode::copy).collect(),
+            free: state.free.clone(),
             faults: Faults { capacity_bytes: state.faults.capacity_bytes, ..Faults::default() },
             counts: state.counts,
         };
@@ -203,6 +235,10 @@ fn alive(state: &Mutex<State>, life: u64) -> io::Result<MutexGuard<'_, State>> {
 
 impl State {
     fn new_inode(&mut self) -> usize {
+        if let Some(inode) = self.free.pop() {
+            self.inodes[inode] = Inode::default();
+            return inode;
+        }
         self.inodes.push(Inode::default());
         self.inodes.len() - 1
     }
@@ -233,8 +269,7 @@ impl State {
         }
         self.names_durable = names.clone();
         self.names = names;
-        let named: Vec<usize> = self.names.values().copied().collect();
-        self.free_unnamed(&named);
+        self.free_unreachable();
     }
 
     fn crash_contents(&mut self, random: &mut impl FnMut(u64) -> u64) {
@@ -245,11 +280,15 @@ impl State {
         self.counts.sectors_lost += lost;
     }
 
-    /// Gives the memory of files back that no name leads to; only when no handle is alive.
-    fn free_unnamed(&mut self, named: &[usize]) {
+    /// Gives the memory of files back that neither a name leads to, now or after a crash, nor an open file.
+    fn free_unreachable(&mut self) {
+        let changed = self.changes.iter().flatten().filter_map(|(_, inode)| *inode);
+        let named = self.names.values().chain(self.names_durable.values()).copied();
+        let reachable: BTreeSet<usize> = named.chain(changed).collect();
         for (index, inode) in self.inodes.iter_mut().enumerate() {
-            if !named.contains(&index) {
-                *inode = Inode::default();
+            if !inode.free && inode.handles == 0 && !reachable.contains(&index) {
+                *inode = Inode { free: true, ..Inode::default() };
+                self.free.push(index);
             }
         }
     }
@@ -302,6 +341,8 @@ impl Inode {
             bytes: self.bytes.clone(),
             durable_len: self.durable_len,
             unsynced: unsynced.map(|(k, v)| (*k, Unsynced { on_disk: v.on_disk, dirty: v.dirty })).collect(),
+            handles: self.handles,
+            free: self.free,
         }
     }
 
@@ -376,13 +417,17 @@ impl Disk for MemoryDisk {
         if state.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        state.faults.step()?;
         let inode = state.new_inode();
         state.change(vec![(name.to_owned(), Some(inode))]);
+        state.inodes[inode].handles += 1;
         Ok(MemoryFile { state: self.state.clone(), life: self.life, inode })
     }
 
     fn open(&self, name: &str) -> io::Result<MemoryFile> {
-        let inode = self.alive()?.inode_of(name)?;
+        let mut state = self.alive()?;
+        let inode = state.inode_of(name)?;
+        state.inodes[inode].handles += 1;
         Ok(MemoryFile { state: self.state.clone(), life: self.life, inode })
     }
 
@@ -393,6 +438,7 @@ impl Disk for MemoryDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.alive()?;
         let inode = state.inode_of(from)?;
+        state.faults.step()?;
         state.change(vec![(from.to_owned(), None), (to.to_owned(), Some(inode))]);
         Ok(())
     }
@@ -400,22 +446,36 @@ impl Disk for MemoryDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.alive()?;
         state.inode_of(name)?;
+        state.faults.step()?;
         state.change(vec![(name.to_owned(), None)]);
         Ok(())
     }
 
     fn sync_directory(&self) -> io::Result<()> {
         let mut state = self.alive()?;
+        state.faults.step()?;
         if state.sync_fails() {
             return Err(io::Error::other("the disk failed to sync"));
         }
         state.changes.clear();
         state.names_durable = state.names.clone();
+        state.free_unreachable();
         Ok(())
     }
 
     fn describe(&self, name: &str) -> String {
         name.to_owned()
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        if state.life == self.life {
+            let handles = &mut state.inodes[self.inode].handles;
+            assert!(*handles > 0, "a file is closed once");
+            *handles -= 1;
+        }
     }
 }
 
@@ -431,6 +491,7 @@ impl File for MemoryFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = alive(&self.state, self.life)?;
+        state.faults.step()?;
         let offset = state.faults.misdirect.take().unwrap_or(offset);
         let growth =
             (offset + bytes.len() as u64).saturating_sub(state.inodes[self.inode].bytes.len() as u64);
@@ -451,6 +512,7 @@ impl File for MemoryFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = alive(&self.state, self.life)?;
+        state.faults.step()?;
         if state.sync_fails() {
             state.inodes[self.inode].fail_sync();
             return Err(io::Error::other("the disk failed to sync"));

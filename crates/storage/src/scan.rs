@@ -55,8 +55,9 @@ impl Tail {
         self.expected = Some(header.last().next());
         self.claimed = self.claimed.max(header.durable);
         self.kept_from = self.kept_from.max(header.kept_from);
-        self.unproven.push_back((self.offset, header.last()));
-        while self.unproven.front().is_some_and(|(_, last)| *last <= self.claimed) {
+        // An empty frame is proven durable only by a claim of a record behind it.
+        self.unproven.push_back((self.offset, header.last().max(header.first)));
+        while self.unproven.front().is_some_and(|(_, proof)| *proof <= self.claimed) {
             self.unproven.pop_front();
         }
         self.offset += header.padded_bytes();
