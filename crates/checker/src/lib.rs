@@ -1,1 +1,23 @@
 //! Histories in, verdicts out.
+//!
+//! A [`History`] says what clients asked and what they were told. [`linearizable`] decides whether one copy of the data,
+//! used by one client at a time, could have given these answers, and if not, shows a few operations that prove it.
+//! Histories are read in our own format and in those of Jepsen, Knossos and Porcupine ([`format`](mod@format)).
+
+pub mod error;
+pub mod format;
+pub mod history;
+pub mod linearizable;
+pub mod model;
+mod prune;
+pub mod render;
+pub mod report;
+mod search;
+pub mod witness;
+
+pub use error::{CheckError, HistoryError, Problem};
+pub use format::{FailedCas, Format, ReadOptions, read_file, read_text};
+pub use history::{Answer, Call, History, Moment, Operation, Outcome, Recorder, Value};
+pub use linearizable::{Checked, LimitReached, Limits, Verdict, Violation, check, check_model};
+pub use model::ModelKind;
+pub use report::{Initial, Options, Report, Row, check_expected, check_file, check_history};
