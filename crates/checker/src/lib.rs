@@ -13,6 +13,8 @@ mod prune;
 pub mod render;
 pub mod report;
 mod search;
+#[cfg(test)]
+mod tests;
 pub mod witness;
 
 pub use error::{CheckError, HistoryError, Problem};

@@ -12,8 +12,13 @@
 //!   found: group the values, such that the values an operation needs and writes are in one group. All operations of a
 //!   group can be left out together. In a linearization each operation that needs v comes after one that wrote v (or
 //!   after none, for the initial value) with no other write between; that is still so without the others.
+//! - **The past.** Let w be a write that overwrites every state, such that each completed operation that overlaps it does
+//!   so too. All that returned before w was invoked can be left out together: of what is left, a linearization has before
+//!   w only operations that are possible in every state, and unknown ones, which may be left out because what they did is
+//!   overwritten unseen; and after w the state is that of before.
 //!
-//! Writes are never left out for any other reason.
+//! Writes are never left out for any other reason. A test takes linearizable histories and checks that each of these
+//! leaves them linearizable.
 
 use std::collections::HashMap;
 
@@ -76,11 +81,10 @@ impl<M: Model> Shrinking<'_, M> {
         let mut part = self.without_idle(part);
         loop {
             let before = part.len();
+            part = self.without_past(part);
             let groups = value_groups(self.model, &part);
             part = self.without_groups(part, groups);
-            let reads = part.iter().map(|(_, span)| self.model.read_only(&span.op).then_some(()));
-            // Each read is a group of its own.
-            let reads = reads.enumerate().map(|(place, read)| read.map(|()| place)).collect();
+            let reads = reads(self.model, &part);
             part = self.without_groups(part, reads);
             part = self.without_idle(part);
             if part.len() == before || self.exhausted {
@@ -93,6 +97,18 @@ impl<M: Model> Shrinking<'_, M> {
         let spans: Vec<Span<M::Op>> = part.iter().map(|(_, span)| span.clone()).collect();
         let kept = prune::that_matter(self.model, &spans);
         kept.into_iter().map(|place| part[place].clone()).collect()
+    }
+
+    /// Leaves out what came before the last write that allows it.
+    fn without_past(&mut self, part: Part<M::Op>) -> Part<M::Op> {
+        for start in fresh_starts(self.model, &part).into_iter().rev() {
+            let suffix: Part<M::Op> =
+                part.iter().filter(|(_, span)| !is_past(span, start)).cloned().collect();
+            if suffix.len() < part.len() && self.is_wrong(&suffix) {
+                return suffix;
+            }
+        }
+        part
     }
 
     /// Leaves out as many groups as it can, halves first, then quarters, down to single ones. `groups` gives the group of
@@ -143,6 +159,46 @@ fn distinct(groups: &[Option<usize>]) -> Vec<usize> {
     names
 }
 
+/// Each read, or what else changes nothing, is a group of its own.
+fn reads<M: Model>(model: &M, part: &Part<M::Op>) -> Vec<Option<usize>> {
+    part.iter().enumerate().map(|(place, (_, span))| model.read_only(&span.op).then_some(place)).collect()
+}
+
+/// Whether this returned before the event at `start`.
+fn is_past<Op>(span: &Span<Op>, start: u64) -> bool {
+    span.returned.is_some_and(|returned| returned < start)
+}
+
+/// The invocations before which everything can be left out, in order. O(n log n).
+fn fresh_starts<M: Model>(model: &M, part: &Part<M::Op>) -> Vec<u64> {
+    // Operations that may depend on what was there, as intervals whose union no fresh start may touch.
+    let mut dependent: Vec<(u64, u64)> = Vec::new();
+    let mut writes = Vec::new();
+    for (_, span) in part {
+        match span.returned {
+            Some(returned) if model.overwrites(&span.op) => writes.push((span.invoked, returned)),
+            Some(returned) => dependent.push((span.invoked, returned)),
+            None => {}
+        }
+    }
+    dependent.sort_unstable();
+    // The latest return among the first so many of them: those invoked before a write returns overlap it unless all
+    // of them return before it is invoked.
+    let mut latest = 0;
+    let latest_return: Vec<u64> = (dependent.iter())
+        .map(|&(_, returned)| {
+            latest = latest.max(returned);
+            latest
+        })
+        .collect();
+    writes.sort_unstable();
+    let alone = |&(invoked, returned): &(u64, u64)| {
+        let before = dependent.partition_point(|&(other, _)| other < returned);
+        before == 0 || latest_return[before - 1] < invoked
+    };
+    writes.into_iter().filter(alone).map(|(invoked, _)| invoked).collect()
+}
+
 /// The group of values of each operation; no groups at all if one operation has to do with more than single values.
 fn value_groups<M: Model>(model: &M, part: &Part<M::Op>) -> Vec<Option<usize>> {
     let mut numbers: HashMap<M::State, usize, FixedState> = HashMap::default();
@@ -173,4 +229,21 @@ fn root(parent: &[usize], mut number: usize) -> usize {
         number = parent[number];
     }
     number
+}
+
+/// Every part of `part` that may be left out by one of the rules: for the test of their soundness.
+#[cfg(test)]
+pub(crate) fn parts_that_can_go<M: Model>(model: &M, spans: &[Span<M::Op>]) -> Vec<Vec<Span<M::Op>>> {
+    let part: Part<M::Op> = spans.iter().cloned().enumerate().collect();
+    let mut rests = Vec::new();
+    for groups in [value_groups(model, &part), reads(model, &part)] {
+        for group in distinct(&groups) {
+            let rest = part.iter().zip(&groups).filter(|(_, of)| **of != Some(group));
+            rests.push(rest.map(|((_, span), _)| span.clone()).collect());
+        }
+    }
+    for start in fresh_starts(model, &part) {
+        rests.push(spans.iter().filter(|span| !is_past(span, start)).cloned().collect());
+    }
+    rests
 }
