@@ -1,0 +1,67 @@
+//! When keys expire: an ordered index from deadlines to places.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::Location;
+
+/// How many entries have each (deadline, location). Two keys with equal tags may share both, so they are counted.
+#[derive(Default)]
+pub(crate) struct Deadlines {
+    entries: BTreeMap<(u64, u64), u32>,
+    len: usize,
+}
+
+impl Deadlines {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn insert(&mut self, deadline: u64, at: Location) {
+        *self.entries.entry((deadline, at.rank())).or_insert(0) += 1;
+        self.len += 1;
+    }
+
+    pub(crate) fn remove(&mut self, deadline: u64, at: Location) {
+        let key = (deadline, at.rank());
+        let count = self.entries.get_mut(&key).expect("only what was inserted is removed");
+        *count -= 1;
+        if *count == 0 {
+            self.entries.remove(&key);
+        }
+        self.len -= 1;
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.entries = BTreeMap::new();
+        self.len = 0;
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.entries.first_key_value().map(|(&(deadline, _), _)| deadline)
+    }
+
+    /// The earliest deadline if it is at or before `until_ms`, and whose it is.
+    #[inline]
+    pub(crate) fn first_until(&self, until_ms: u64) -> Option<(u64, Location)> {
+        let (&(deadline, rank), _) = self.entries.first_key_value()?;
+        (deadline <= until_ms).then(|| (deadline, Location::of_rank(rank)))
+    }
+
+    /// Whether there is a deadline between the two, both included.
+    pub(crate) fn any_in(&self, from_ms: u64, to_ms: u64) -> bool {
+        assert!(from_ms <= to_ms, "a range has a start before its end");
+        self.entries.range((from_ms, 0)..=(to_ms, u64::MAX)).next().is_some()
+    }
+
+    /// How many deadlines are at or before `until_ms`; stops at `limit` places.
+    pub(crate) fn count_until(&self, until_ms: u64, limit: usize) -> usize {
+        let range = (Bound::Unbounded, Bound::Included((until_ms, u64::MAX)));
+        self.entries.range(range).take(limit).map(|(_, &count)| count as usize).sum()
+    }
+
+    pub(crate) fn contains(&self, deadline: u64, at: Location) -> bool {
+        self.entries.contains_key(&(deadline, at.rank()))
+    }
+}
