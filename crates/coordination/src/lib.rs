@@ -1,2 +1,6 @@
 //! Coordination protocols: Raft.
 #![no_std]
+
+extern crate alloc;
+
+pub mod raft;
