@@ -4,7 +4,7 @@ mod machine;
 
 use keypact_protocol::{GroupId, Lsn};
 use keypact_storage::{Disk, MemoryDisk, StorageError, Wal, WalOptions};
-use machine::{Machine, Random, random_lives, recover, small_options};
+use machine::{Machine, Random, random_lives, recover, rot_is_noticed, small_options};
 
 /// Three batches, each committed; the last has a record that spans sectors.
 fn three_batches() -> Machine {
@@ -394,6 +394,13 @@ fn random_lives_lose_nothing_confirmed() {
     for seed in 0..600 {
         random_lives(seed, 12).unwrap_or_else(|e| panic!("{e}"));
     }
+}
+
+#[test]
+fn rot_of_what_was_confirmed_is_always_noticed() {
+    let results = (0..600).map(|seed| rot_is_noticed(seed).unwrap_or_else(|e| panic!("seed {seed}: {e}")));
+    let noticed = results.filter(|noticed| *noticed).count();
+    assert!(noticed > 150, "{noticed}");
 }
 
 /// The same seed does the same to the disk, byte for byte.

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use keypact_protocol::{GroupId, Lsn};
-use keypact_storage::{Appender, MemoryDisk, Record, Recovered, StorageError, Wal, WalOptions, checksum};
+use keypact_storage::{
+    Appender, Disk, MemoryDisk, Record, Recovered, StorageError, Wal, WalOptions, checksum,
+};
 
 /// A seeded generator (splitmix64), so that the tests repeat.
 #[derive(Clone, Debug)]
@@ -52,6 +54,8 @@ pub struct Machine {
     /// Confirmed to the node.
     pub durable: Lsn,
     pub kept_from: Lsn,
+    /// Whether syncs may fail.
+    pub faulty: bool,
 }
 
 impl Machine {
@@ -67,6 +71,7 @@ impl Machine {
             appended: BTreeMap::new(),
             durable: Lsn::ZERO,
             kept_from: Lsn(1),
+            faulty: false,
         }
     }
 
@@ -178,6 +183,7 @@ impl Machine {
 pub fn random_lives(seed: u64, lives: u32) -> Result<(), String> {
     let mut random = Random(seed);
     let mut machine = Machine::new(WalOptions { seed, ..small_options() });
+    machine.faulty = true;
     for life in 0..lives {
         if random.below(3) == 0 {
             let changes = random.below(60);
@@ -237,10 +243,36 @@ fn random_step(machine: &mut Machine, random: &mut Random) -> Result<(), Storage
             Ok(())
         }
         _ => {
-            if random.below(20) == 0 {
+            if random.below(20) == 0 && machine.faulty {
                 machine.disk.fail_syncs(1);
             }
             Ok(())
         }
+    }
+}
+
+/// A random life, cleanly ended or crashed; then a byte of a frame rots that a later frame tells durable. Recovery must say so,
+/// or give back every record as it was.
+pub fn rot_is_noticed(seed: u64) -> Result<bool, String> {
+    let mut random = Random(seed);
+    let mut machine = Machine::new(WalOptions { seed, ..small_options() });
+    for _ in 0..random.below(80) {
+        random_step(&mut machine, &mut random).map_err(|e| e.to_string())?;
+    }
+    machine.wal().note_durable().map_err(|e| e.to_string())?;
+    machine.sync().map_err(|e| e.to_string())?;
+    let (last_name, end) = machine.wal().provable_end();
+    let mut names = machine.disk.list().map_err(|e| e.to_string())?;
+    names.retain(|name| name.starts_with("wal-") && *name <= last_name);
+    let index = usize::try_from(random.below(names.len() as u64)).expect("small");
+    let name = &names[index];
+    let bytes =
+        if *name == last_name { end } else { machine.disk.content(name).map_or(0, |c| c.len() as u64) };
+    machine.disk.rot(name, random.below(bytes), 1 << random.below(8));
+    machine.crash(&mut random);
+    match recover(&machine.disk, machine.options) {
+        Err(error) if error.is_damage() => Ok(true),
+        Err(error) => Err(error.to_string()),
+        Ok((recovered, records)) => machine.judge(&records, recovered.report.last).map(|()| false),
     }
 }
