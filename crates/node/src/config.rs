@@ -135,12 +135,24 @@ impl NodeConfig {
             (ids.len() == self.members.len(), "each member needs an id of its own"),
             (self.members.len() <= 7, "at most 7 members: each write waits for a majority of them"),
             (self.heartbeat_ms > 0, "heartbeat_ms must be at least 1"),
-            (self.election_timeout_ms >= 3 * self.heartbeat_ms, "election_timeout_ms must be at least 3 x heartbeat_ms"),
-            (self.election_jitter_ms > 0, "election_jitter_ms must be at least 1, or candidates split the vote for ever"),
+            (
+                self.election_timeout_ms >= 3 * self.heartbeat_ms,
+                "election_timeout_ms must be at least 3 x heartbeat_ms",
+            ),
+            (
+                self.election_jitter_ms > 0,
+                "election_jitter_ms must be at least 1, or candidates split the vote for ever",
+            ),
             (self.drift_bound_ppm < 500_000, "drift_bound_ppm must be under 500000"),
             (self.session_limit > 0, "session_limit must be at least 1"),
-            (self.checkpoint_after_bytes < self.tail_limit_bytes, "checkpoint_after_bytes must be under tail_limit_bytes"),
-            (self.value_limit_bytes < self.tail_limit_bytes, "value_limit_bytes must be under tail_limit_bytes"),
+            (
+                self.checkpoint_after_bytes < self.tail_limit_bytes,
+                "checkpoint_after_bytes must be under tail_limit_bytes",
+            ),
+            (
+                self.value_limit_bytes < self.tail_limit_bytes,
+                "value_limit_bytes must be under tail_limit_bytes",
+            ),
         ];
         match checks.into_iter().find(|(holds, _)| !holds) {
             Some((_, what)) => Err(ConfigError { what }),

@@ -8,11 +8,12 @@
 //! 1. [`Node::handle`] (`node.rs`) takes the command of a client's connection;
 //! 2. `session.rs` gives it its place in that connection's numbered stream, `routing.rs` decides: here, or forward to the leader;
 //! 3. `replica.rs` proposes it to the partition's group, whose messages and log records leave through its gate (`scope.rs`);
-//! 4. once the group commits, `replica.rs` applies it to the data, and the reply goes back to the connection, or to the node that forwarded it
-//!    (`pending.rs`).
+//! 4. once the group commits, `replica.rs` applies it to the data, and `answers.rs` gives the reply to the connection, or to the node that
+//!    forwarded it.
 //!
 //! Invariant: a reply "applied" leaves only after the command was delivered by its group; "not applied" only if it never entered a log.
 
+mod answers;
 mod catalog;
 mod checkpoint;
 mod config;
@@ -21,11 +22,13 @@ mod outside;
 mod peer;
 mod pending;
 mod recovery;
+mod remote;
 mod replica;
 mod routing;
 mod scope;
 mod session;
 mod status;
+mod sweep;
 mod timers;
 mod value;
 

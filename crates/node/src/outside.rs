@@ -50,6 +50,8 @@ pub enum NodeInput {
     Wake,
     /// The last connection to this peer closed: a hint that its process is gone.
     Unreachable(NodeId),
+    /// A connection to this peer was made. Only for what the node reports of itself.
+    Reachable(NodeId),
     /// The checkpoint writer has room: give the next chunk.
     CheckpointChunkWanted(GroupId),
     /// The checkpoint that was finished is durable and replaced the one before.

@@ -38,8 +38,13 @@ pub enum PeerMessage {
 /// A client's command on its way to the leader: one place in a numbered stream.
 #[derive(Clone, Debug)]
 pub struct Forward {
+    /// Drawn anew in every life of the node that forwards, so that its connections are never taken for those of an earlier life.
+    pub life: u64,
     /// Which stream: the connection, at the node that accepted it.
     pub session: u64,
+    /// The term in which the sender knows the receiver to lead. In another term the command is refused, so that a copy which the network kept
+    /// back is not carried out by a leader that has forgotten the first.
+    pub term: u64,
     /// A new one after each redirect; commands of an older one are refused.
     pub generation: u64,
     /// The place in the generation, counted from 0 without gaps.
@@ -51,6 +56,8 @@ pub struct Forward {
 /// What became of a forwarded command.
 #[derive(Clone, Debug)]
 pub struct ForwardReply {
+    /// As in [`Forward`].
+    pub life: u64,
     /// As in [`Forward`].
     pub session: u64,
     /// As in [`Forward`].
@@ -79,6 +86,16 @@ pub enum Resolution {
 
 #[derive(Serialize, Deserialize)]
 struct ForwardHead {
+    life: u64,
+    session: u64,
+    term: u64,
+    generation: u64,
+    place: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReplyHead {
+    life: u64,
     session: u64,
     generation: u64,
     place: u64,
@@ -169,7 +186,8 @@ fn decode_heartbeats(mut bytes: Bytes) -> Result<PeerMessage, DecodeError> {
 
 fn encode_forward(forward: &Forward, out: &mut Vec<u8>) {
     out.push(FORWARD);
-    let head = ForwardHead { session: forward.session, generation: forward.generation, place: forward.place };
+    let Forward { life, session, term, generation, place, .. } = *forward;
+    let head = ForwardHead { life, session, term, generation, place };
     encode_head(&head, out);
     let mut command = BytesMut::with_capacity(forward.command.encoded_len());
     forward.command.encode(&mut command);
@@ -179,13 +197,14 @@ fn encode_forward(forward: &Forward, out: &mut Vec<u8>) {
 fn decode_forward(mut bytes: Bytes) -> Result<PeerMessage, DecodeError> {
     let head: ForwardHead = take_head(&mut bytes)?;
     let command = Command::decode(bytes).map_err(|_| DecodeError::new("a forwarded command"))?;
-    let ForwardHead { session, generation, place } = head;
-    Ok(PeerMessage::Forward(Forward { session, generation, place, command }))
+    let ForwardHead { life, session, term, generation, place } = head;
+    Ok(PeerMessage::Forward(Forward { life, session, term, generation, place, command }))
 }
 
 fn encode_reply(reply: &ForwardReply, out: &mut Vec<u8>) {
     out.push(REPLY);
-    let head = ForwardHead { session: reply.session, generation: reply.generation, place: reply.place };
+    let ForwardReply { life, session, generation, place, .. } = *reply;
+    let head = ReplyHead { life, session, generation, place };
     encode_head(&head, out);
     let resolution = match &reply.resolution {
         Resolution::Value(_) => ResolutionHead::Value,
@@ -200,14 +219,14 @@ fn encode_reply(reply: &ForwardReply, out: &mut Vec<u8>) {
 }
 
 fn decode_reply(mut bytes: Bytes) -> Result<PeerMessage, DecodeError> {
-    let ForwardHead { session, generation, place } = take_head(&mut bytes)?;
+    let ReplyHead { life, session, generation, place } = take_head(&mut bytes)?;
     let resolution = match take_head(&mut bytes)? {
         ResolutionHead::Value => Resolution::Value(value::decode(bytes)?),
         ResolutionHead::Redirect(leader) => Resolution::Redirect { leader: leader.map(NodeId) },
         ResolutionHead::Overloaded => Resolution::Overloaded,
         ResolutionHead::Uncertain => Resolution::Uncertain,
     };
-    Ok(PeerMessage::ForwardReply(ForwardReply { session, generation, place, resolution }))
+    Ok(PeerMessage::ForwardReply(ForwardReply { life, session, generation, place, resolution }))
 }
 
 fn encode_head<T: Serialize>(head: &T, out: &mut Vec<u8>) {

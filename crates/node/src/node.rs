@@ -1,0 +1,418 @@
+//! [`Node`]: takes inputs, drives replicas, carries out what they ask of their parent.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+use keypact_coordination::raft::{self, Raft};
+use keypact_protocol::{
+    Context, Draft, DraftArena, GroupId, Input, Lsn, NodeId, Protocol, Reply, Request, SnapshotInput,
+    SnapshotRead,
+};
+
+use crate::catalog::{CatalogCommand, Keyspace};
+use crate::config::NodeConfig;
+use crate::outside::{NodeInput, Outside, SessionId};
+use crate::peer::PeerMessage;
+use crate::pending::{Pending, PendingTable, StreamKey};
+use crate::replica::{Counters, Machine, Replica};
+use crate::scope::{Gathered, Heartbeats, Scope};
+use crate::session::{RemoteStream, Session};
+use crate::timers::{TimerKey, Timers};
+
+/// Hash tables without randomness of their own: the same inputs give the same tables.
+pub(crate) type Table<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
+
+/// Another node's connection: that node, its life, the connection.
+pub(crate) type RemoteKey = (NodeId, u64, u64);
+
+/// Place of the catalog's replica.
+pub(crate) const CATALOG_AT: usize = 0;
+/// Place of `default`'s replica.
+pub(crate) const DEFAULT_AT: usize = 1;
+
+/// How often the node looks at what waits too long, nanoseconds.
+pub(crate) const SWEEP_NS: u64 = 50_000_000;
+
+/// Something left to do after the present input. Replicas are driven from one loop only, so that no replica's effects are carried out
+/// in the middle of another's.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Hand this to a replica.
+    Drive(usize, Input<Raft>),
+    /// See whether a stream's next commands may start.
+    Resume(StreamKey),
+}
+
+/// One whole node. See the crate's documentation.
+pub struct Node {
+    pub(crate) config: NodeConfig,
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) pending: PendingTable,
+    pub(crate) arena: DraftArena,
+    pub(crate) sessions: Table<SessionId, Session>,
+    pub(crate) remotes: Table<RemoteKey, RemoteStream>,
+    pub(crate) timers: Timers,
+    pub(crate) work: VecDeque<Work>,
+    pub(crate) counters: Counters,
+    /// Peers that were heard since they were last called unreachable.
+    pub(crate) reachable: Vec<NodeId>,
+    /// Drawn anew in every life.
+    pub(crate) life: u64,
+    pub(crate) generations: u64,
+    pub(crate) durable: Lsn,
+    /// The leader and term of `default` that waiting commands were last routed by.
+    pub(crate) routed_by: (Option<NodeId>, u64),
+    gathered: Gathered,
+    heartbeats: Heartbeats,
+    /// The term in which this node proposed the catalog's first entry.
+    founded_in: Option<u64>,
+    dropped_before: Lsn,
+}
+
+impl core::fmt::Debug for Node {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "Node({}, {} sessions, {} pending)",
+            self.config.id,
+            self.sessions.len(),
+            self.pending.len()
+        )
+    }
+}
+
+impl Node {
+    pub(crate) fn new(config: NodeConfig, replicas: Vec<Replica>, life: u64, durable: Lsn) -> Node {
+        assert!(replicas.len() == crate::GROUPS.len(), "one replica per group");
+        Node {
+            config,
+            replicas,
+            pending: PendingTable::default(),
+            arena: DraftArena::default(),
+            sessions: Table::default(),
+            remotes: Table::default(),
+            timers: Timers::default(),
+            work: VecDeque::new(),
+            counters: Counters::default(),
+            reachable: Vec::new(),
+            life,
+            generations: 0,
+            durable,
+            routed_by: (None, 0),
+            gathered: Gathered::default(),
+            heartbeats: Heartbeats::default(),
+            founded_in: None,
+            dropped_before: Lsn::ZERO,
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, input: NodeInput, context: Context, out: &mut impl Outside) {
+        match input {
+            NodeInput::Command { session, seq, command } => self.command(session, seq, command, context, out),
+            NodeInput::Peer { from, message } => self.peer(from, message, context, out),
+            NodeInput::Durable(lsn) => self.durable(lsn, context, out),
+            NodeInput::Wake => self.wake(context, out),
+            NodeInput::Start => self.start(context, out),
+            NodeInput::SessionClosed(session) => {
+                self.sessions.remove(&session);
+            }
+            NodeInput::Unreachable(peer) => self.unreachable(peer, context, out),
+            NodeInput::Reachable(peer) => self.note_reachable(peer),
+            NodeInput::CheckpointChunkWanted(group) => self.next_checkpoint_chunk(group, out),
+            NodeInput::Checkpointed(group) => self.checkpointed(group),
+            NodeInput::CheckpointRead { group, to, chunk } => self.checkpoint_read(group, to, chunk),
+            NodeInput::IncomingTaken { group, chunk } => self.incoming_taken(group, chunk, out),
+            NodeInput::LogLong(group) => {
+                if let Some(at) = self.place_of(group) {
+                    self.work.push_back(Work::Drive(at, Input::Compact));
+                }
+            }
+        }
+        self.work_off(context, out);
+    }
+
+    /// Writes out what the inputs since the last flush gathered, and checks that nothing contradicts itself. Call once per batch.
+    pub fn flush(&mut self, context: Context, out: &mut impl Outside) {
+        self.found_catalog(context, out);
+        for at in 0..self.replicas.len() {
+            if !self.replicas[at].touched {
+                continue;
+            }
+            self.replicas[at].touched = false;
+            let (replica, mut scope) =
+                scope_of(&mut self.replicas[at], &mut self.gathered, &mut self.heartbeats, out);
+            replica.raft.flush(context, &mut replica.gate.sink(&mut scope));
+            replica.raft.assert_invariants();
+            self.absorb(at, context, out);
+        }
+        self.follow_leader();
+        self.work_off(context, out);
+        self.send_heartbeats(out);
+        if let Some(at_ns) = self.timers.next_wish() {
+            out.wake_at(at_ns);
+        }
+    }
+
+    /// What happened since the start.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The protocol of a group, to look at.
+    #[must_use]
+    pub fn raft(&self, group: GroupId) -> Option<&Raft> {
+        self.place_of(group).map(|at| &self.replicas[at].raft)
+    }
+
+    /// The data of `default`, to look at.
+    #[must_use]
+    pub fn partition(&self) -> &keypact_data::Partition {
+        self.replicas[DEFAULT_AT].partition()
+    }
+
+    pub(crate) fn place_of(&self, group: GroupId) -> Option<usize> {
+        self.replicas.iter().position(|replica| replica.group == group)
+    }
+
+    fn start(&mut self, context: Context, out: &mut impl Outside) {
+        for at in 0..self.replicas.len() {
+            self.drive(at, Input::Start, context, out);
+        }
+    }
+
+    fn durable(&mut self, lsn: Lsn, context: Context, out: &mut impl Outside) {
+        assert!(lsn >= self.durable, "the durable number never falls");
+        self.durable = lsn;
+        for at in 0..self.replicas.len() {
+            let (replica, mut scope) =
+                scope_of(&mut self.replicas[at], &mut self.gathered, &mut self.heartbeats, out);
+            replica.gate.release(lsn, &mut scope);
+            self.drive(at, Input::Durable(lsn), context, out);
+        }
+    }
+
+    fn wake(&mut self, context: Context, out: &mut impl Outside) {
+        self.timers.woken();
+        while let Some(key) = self.timers.pop_due(context.now_ns) {
+            match key {
+                TimerKey::Replica(at, timer) => self.drive(at, Input::Timer(timer), context, out),
+                TimerKey::Sweep => self.sweep(context, out),
+            }
+        }
+    }
+
+    fn unreachable(&mut self, peer: NodeId, context: Context, out: &mut impl Outside) {
+        self.reachable.retain(|id| *id != peer);
+        for at in 0..self.replicas.len() {
+            self.drive(at, Input::Unreachable(peer), context, out);
+        }
+        self.give_up_route(peer, out);
+    }
+
+    fn note_reachable(&mut self, peer: NodeId) {
+        if !self.reachable.contains(&peer) && self.config.members.iter().any(|m| m.node_id() == peer) {
+            self.reachable.push(peer);
+        }
+    }
+
+    fn peer(&mut self, from: NodeId, message: PeerMessage, context: Context, out: &mut impl Outside) {
+        self.note_reachable(from);
+        match message {
+            PeerMessage::Group { group, message } => self.group_message(from, group, message, context, out),
+            PeerMessage::Heartbeats(lines) => {
+                for (group, message) in lines {
+                    self.group_message(from, group, message, context, out);
+                }
+            }
+            PeerMessage::Forward(forward) => self.take_forward(from, forward, context, out),
+            PeerMessage::ForwardReply(reply) => self.take_forward_reply(from, reply, context, out),
+        }
+    }
+
+    fn group_message(
+        &mut self,
+        from: NodeId,
+        group: GroupId,
+        message: raft::Message,
+        context: Context,
+        out: &mut impl Outside,
+    ) {
+        // A group that this node does not know: a peer of a newer configuration. Nothing to say to it.
+        if let Some(at) = self.place_of(group) {
+            self.drive(at, Input::Message { from, message }, context, out);
+        }
+    }
+
+    fn checkpoint_read(
+        &mut self,
+        group: GroupId,
+        to: NodeId,
+        chunk: Option<keypact_protocol::SnapshotChunk>,
+    ) {
+        let Some(at) = self.place_of(group) else { return };
+        let answer = match chunk {
+            Some(chunk) => SnapshotInput::Read { to, chunk },
+            None => SnapshotInput::ReadFailed { to },
+        };
+        self.work.push_back(Work::Drive(at, Input::Snapshot(answer)));
+    }
+
+    /// Hands one input to a replica and carries out what it asks.
+    pub(crate) fn drive(&mut self, at: usize, input: Input<Raft>, context: Context, out: &mut impl Outside) {
+        let (replica, mut scope) =
+            scope_of(&mut self.replicas[at], &mut self.gathered, &mut self.heartbeats, out);
+        replica.touched = true;
+        replica.raft.handle(input, context, &mut replica.gate.sink(&mut scope));
+        self.absorb(at, context, out);
+    }
+
+    pub(crate) fn propose(
+        &mut self,
+        at: usize,
+        pending: Pending,
+        command: Draft,
+        context: Context,
+        out: &mut impl Outside,
+    ) {
+        let id = self.pending.insert(pending);
+        self.drive(at, Input::Request(Request::Propose { id, command }), context, out);
+    }
+
+    /// Carries out what a replica asked of its parent.
+    fn absorb(&mut self, at: usize, context: Context, out: &mut impl Outside) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        let mut gathered = core::mem::take(&mut self.gathered);
+        for (timer, at_ns) in gathered.timers.drain(..) {
+            let key = TimerKey::Replica(at, timer);
+            match at_ns {
+                Some(at_ns) => self.timers.set(key, at_ns),
+                None => self.timers.cancel(key),
+            }
+        }
+        for delivery in gathered.deliveries.drain(..) {
+            self.deliver(at, &delivery, out);
+        }
+        for reply in gathered.replies.drain(..) {
+            self.group_reply(at, reply, context, out);
+        }
+        if let Some(meta) = gathered.checkpoint.take() {
+            self.begin_checkpoint(at, meta, out);
+        }
+        for SnapshotRead { to, chunk } in gathered.snapshot_reads.drain(..) {
+            out.checkpoint_read(self.replicas[at].group, to, chunk);
+        }
+        for chunk in gathered.snapshot_chunks.drain(..) {
+            self.take_incoming(at, chunk, out);
+        }
+        if let Some(lsn) = gathered.drop_before.take() {
+            self.replicas[at].needs_from = lsn;
+            self.drop_log(out);
+        }
+        assert!(self.gathered.is_empty(), "replicas are driven from one loop only");
+        self.gathered = gathered;
+    }
+
+    fn drop_log(&mut self, out: &mut impl Outside) {
+        let needed = self.replicas.iter().map(|replica| replica.needs_from).min().unwrap_or(Lsn::ZERO);
+        if needed > self.dropped_before {
+            self.dropped_before = needed;
+            out.drop_log_before(needed);
+        }
+    }
+
+    fn group_reply(&mut self, at: usize, reply: Reply, context: Context, out: &mut impl Outside) {
+        match reply {
+            Reply::ReadFrom { id, index } if index <= self.replicas[at].applied_index() => {
+                self.finish_read(id, out)
+            }
+            Reply::ReadFrom { id, index } => self.replicas[at].reads_at.entry(index).or_default().push(id),
+            Reply::Refused { id, why } => self.refused(id, why, context, out),
+            Reply::Uncertain { id } => self.uncertain(id, context, out),
+        }
+    }
+
+    /// Works off what inputs and effects left to do.
+    fn work_off(&mut self, context: Context, out: &mut impl Outside) {
+        while let Some(work) = self.work.pop_front() {
+            match work {
+                Work::Drive(at, input) => self.drive(at, input, context, out),
+                Work::Resume(StreamKey::Local(session)) => self.dispatch(session, context, out),
+                Work::Resume(StreamKey::Remote(node, life, session)) => {
+                    self.resume_remote((node, life, session), context, out);
+                }
+            }
+        }
+    }
+
+    /// The catalog's first leader writes down what the cluster is made of.
+    fn found_catalog(&mut self, context: Context, out: &mut impl Outside) {
+        let replica = &self.replicas[CATALOG_AT];
+        let Machine::Catalog(catalog) = &replica.machine else {
+            unreachable!("the catalog's replica holds the catalog")
+        };
+        let term = replica.raft.term();
+        if catalog.is_founded() || !replica.leads() || self.founded_in == Some(term) {
+            return;
+        }
+        self.founded_in = Some(term);
+        let default = Keyspace {
+            name: String::from("default"),
+            replication: String::from("raft"),
+            partitions: 1,
+            reads: String::from(self.config.reads.name()),
+        };
+        let command = CatalogCommand::Found {
+            cluster: self.config.cluster.clone(),
+            nodes: self.config.members.clone(),
+            keyspaces: vec![default],
+        };
+        let draft = Draft::copy_of(&command.encode());
+        self.propose(CATALOG_AT, Pending::Catalog, draft, context, out);
+    }
+
+    /// Heartbeats of all groups to one peer travel as one message.
+    fn send_heartbeats(&mut self, out: &mut impl Outside) {
+        if self.heartbeats.is_empty() {
+            return;
+        }
+        let mut heartbeats = core::mem::take(&mut self.heartbeats);
+        while let Some(&(to, _, _)) = heartbeats.first() {
+            let mut lines = Vec::new();
+            heartbeats.retain(|(peer, group, message)| {
+                if *peer == to {
+                    lines.push((*group, message.clone()));
+                }
+                *peer != to
+            });
+            out.send(to, crate::Traffic::Control, PeerMessage::Heartbeats(lines));
+        }
+        self.heartbeats = heartbeats;
+    }
+}
+
+/// A replica, and the scope in which its effects are carried out.
+fn scope_of<'a, O: Outside>(
+    replica: &'a mut Replica,
+    gathered: &'a mut Gathered,
+    heartbeats: &'a mut Heartbeats,
+    outside: &'a mut O,
+) -> (&'a mut Replica, Scope<'a, O>) {
+    let group = replica.group;
+    (replica, Scope { group, outside, gathered, heartbeats })
+}

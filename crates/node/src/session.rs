@@ -1,0 +1,130 @@
+//! Numbered streams: a client's connection here, or one that another node forwards.
+//!
+//! Commands of one stream take effect in their order. Writes follow each other in the group's log. A read that comes after a write of its own
+//! stream waits for that write and needs no other proof of freshness: the write's delivery shows that this node still led when the read was
+//! under way already. A write that comes after a read whose freshness is not confirmed yet waits for it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use keypact_data::Command;
+use keypact_protocol::{NodeId, RequestId};
+
+/// How a stream's commands stand at the node that carries them out.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    /// The last write accepted, unless answered.
+    pub(crate) last_write: Option<RequestId>,
+    /// Reads whose freshness is being confirmed.
+    pub(crate) unconfirmed: usize,
+    /// Commands accepted here and not answered.
+    pub(crate) in_flight: usize,
+}
+
+impl Lane {
+    /// Whether a command may start now.
+    pub(crate) fn admits(&self, is_write: bool) -> bool {
+        !is_write || self.unconfirmed == 0
+    }
+}
+
+/// A command that has not started.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) seq: u64,
+    pub(crate) command: Command,
+    pub(crate) since_ns: u64,
+}
+
+/// A command that was forwarded and not answered.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) place: u64,
+    pub(crate) seq: u64,
+    pub(crate) command: Command,
+    pub(crate) since_ns: u64,
+}
+
+/// Where a connection's commands are being forwarded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Route {
+    pub(crate) to: NodeId,
+    pub(crate) term: u64,
+    pub(crate) generation: u64,
+    pub(crate) next_place: u64,
+}
+
+/// A client's connection.
+///
+/// Invariant: commands are under way at one place only: here (`lane.in_flight`), or where `route` says (`sent`).
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    pub(crate) lane: Lane,
+    pub(crate) waiting: VecDeque<Waiting>,
+    pub(crate) route: Option<Route>,
+    pub(crate) sent: VecDeque<Sent>,
+}
+
+impl Session {
+    /// Commands not answered yet.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len() + self.sent.len() + self.lane.in_flight
+    }
+
+    /// Puts a command that did not start, or whose start came to nothing, back into its place. O(commands after it).
+    pub(crate) fn put_back(&mut self, waiting: Waiting) {
+        let at = self.waiting.partition_point(|other| other.seq < waiting.seq);
+        assert!(self.waiting.get(at).is_none_or(|other| other.seq != waiting.seq), "a command waits once");
+        self.waiting.insert(at, waiting);
+    }
+
+    pub(crate) fn assert_invariants(&self) {
+        assert!(self.sent.is_empty() || self.lane.in_flight == 0, "commands are under way at one place only");
+        assert!(self.lane.unconfirmed <= self.lane.in_flight, "a read that is confirmed is under way");
+    }
+}
+
+/// Commands that came before their turn, at most.
+const PARKED_LIMIT: usize = 4_096;
+
+/// Another node's connection, whose commands are carried out here.
+#[derive(Debug)]
+pub(crate) struct RemoteStream {
+    pub(crate) generation: u64,
+    pub(crate) next_place: u64,
+    /// Something of this generation was refused; so is all that follows, to keep the order.
+    pub(crate) broken: bool,
+    pub(crate) lane: Lane,
+    pub(crate) parked: BTreeMap<u64, Command>,
+    pub(crate) used_ns: u64,
+}
+
+impl RemoteStream {
+    pub(crate) fn new(generation: u64, now_ns: u64) -> RemoteStream {
+        RemoteStream {
+            generation,
+            next_place: 0,
+            broken: false,
+            lane: Lane::default(),
+            parked: BTreeMap::new(),
+            used_ns: now_ns,
+        }
+    }
+
+    /// Keeps a command until its turn. Copies and those beyond the limit are passed over: their sender gives up on them in time.
+    pub(crate) fn park(&mut self, place: u64, command: Command) {
+        if place >= self.next_place && self.parked.len() < PARKED_LIMIT {
+            self.parked.entry(place).or_insert(command);
+        }
+    }
+
+    /// The command whose turn it is, if it is here and may start.
+    pub(crate) fn take_next(&mut self) -> Option<(u64, Command)> {
+        let (&place, command) = self.parked.first_key_value()?;
+        if place != self.next_place || !self.lane.admits(command.spec().is_write()) {
+            return None;
+        }
+        let (_, command) = self.parked.pop_first().expect("first was there");
+        self.next_place += 1;
+        Some((place, command))
+    }
+}

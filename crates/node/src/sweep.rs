@@ -1,0 +1,115 @@
+//! What waits too long: for a leader, or for an answer that a peer won't give.
+
+use keypact_protocol::{Context, NodeId};
+
+use crate::node::{DEFAULT_AT, Node, SWEEP_NS, Work};
+use crate::outside::{Outside, SessionId};
+use crate::peer::Resolution;
+use crate::pending::StreamKey;
+use crate::session::Sent;
+use crate::timers::TimerKey;
+
+/// How long a stream that says nothing is remembered, nanoseconds. Longer than any copy of a message stays on the way.
+const REMOTE_IDLE_NS: u64 = 300_000_000_000;
+
+impl Node {
+    /// Something waits: have it looked at in a while.
+    pub(crate) fn sweep_later(&mut self, context: Context) {
+        if !self.timers.is_set(TimerKey::Sweep) {
+            self.timers.set(TimerKey::Sweep, context.now_ns + SWEEP_NS);
+        }
+    }
+
+    /// Ends the waiting of what has waited long enough. O(connections), while any waits.
+    pub(crate) fn sweep(&mut self, context: Context, out: &mut impl Outside) {
+        let mut keys: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| !session.waiting.is_empty() || !session.sent.is_empty())
+            .map(|(key, _)| *key)
+            .collect();
+        // The table's own order depends on its history.
+        keys.sort_unstable();
+        for key in &keys {
+            self.sweep_waiting(*key, context, out);
+            self.sweep_sent(*key, context, out);
+            self.work.push_back(Work::Resume(StreamKey::Local(*key)));
+        }
+        self.remotes.retain(|_, remote| {
+            remote.lane.in_flight > 0 || context.now_ns.saturating_sub(remote.used_ns) < REMOTE_IDLE_NS
+        });
+        if !keys.is_empty() || !self.remotes.is_empty() {
+            self.sweep_later(context);
+        }
+    }
+
+    fn sweep_waiting(&mut self, key: SessionId, context: Context, out: &mut impl Outside) {
+        let hold_ns = self.config.hold_ms * 1_000_000;
+        while let Some(session) = self.sessions.get_mut(&key)
+            && session
+                .waiting
+                .front()
+                .is_some_and(|first| context.now_ns.saturating_sub(first.since_ns) > hold_ns)
+        {
+            let waiting = session.waiting.pop_front().expect("just seen");
+            // `Redirect` with nobody to ask: it did not start anywhere.
+            let value = self.value_of(Resolution::Redirect { leader: None });
+            out.reply(key, waiting.seq, value);
+        }
+    }
+
+    fn sweep_sent(&mut self, key: SessionId, context: Context, out: &mut impl Outside) {
+        let limit_ns = self.config.forward_timeout_ms * 1_000_000;
+        while let Some(session) = self.sessions.get_mut(&key)
+            && session
+                .sent
+                .front()
+                .is_some_and(|first| context.now_ns.saturating_sub(first.since_ns) > limit_ns)
+        {
+            let sent = session.sent.pop_front().expect("just seen");
+            // One answer is missing, so the leader may wait for that command for ever: what follows goes as a new generation.
+            if let Some(route) = session.route.as_mut() {
+                route.term = 0;
+            }
+            self.give_up_sent(key, sent, out);
+        }
+    }
+
+    /// A peer's process is gone: what was forwarded to it won't be answered.
+    pub(crate) fn give_up_route(&mut self, peer: NodeId, out: &mut impl Outside) {
+        let mut keys: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.route.is_some_and(|route| route.to == peer))
+            .map(|(key, _)| *key)
+            .collect();
+        keys.sort_unstable();
+        for key in keys {
+            let Some(session) = self.sessions.get_mut(&key) else { continue };
+            session.route = None;
+            let sent: Vec<Sent> = session.sent.drain(..).collect();
+            for sent in sent {
+                self.give_up_sent(key, sent, out);
+            }
+            self.work.push_back(Work::Resume(StreamKey::Local(key)));
+        }
+    }
+
+    /// A new leader is known: commands that waited for one may go.
+    pub(crate) fn follow_leader(&mut self) {
+        let raft = &self.replicas[DEFAULT_AT].raft;
+        let present = (raft.leader(), raft.term());
+        if present == self.routed_by {
+            return;
+        }
+        self.routed_by = present;
+        let mut keys: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| !session.waiting.is_empty())
+            .map(|(key, _)| *key)
+            .collect();
+        keys.sort_unstable();
+        self.work.extend(keys.into_iter().map(|key| Work::Resume(StreamKey::Local(key))));
+    }
+}
