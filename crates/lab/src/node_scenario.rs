@@ -1,0 +1,130 @@
+//! Scenario `node`: whole nodes with clients, on simulated disks, under all faults.
+
+use keypact_checker::{Limits as CheckLimits, ModelKind, Verdict, check};
+use keypact_node::{Member, NodeConfig, Reads};
+use keypact_protocol::{Lsn, NodeId};
+use keypact_simulator::{
+    FaultKind, FaultSet, Limits, Random, SECOND_NS, Scenario, Setup, Swarm, Violation, World,
+};
+use keypact_storage::WalOptions;
+
+use crate::node_clients::{NodeClients, NodeWorkload};
+use crate::node_process::{NodeDisk, NodeProcess, NodeSetup};
+
+/// Steps that the linearizability checker may take for one seed.
+const CHECK_STEPS: u64 = 3_000_000;
+
+/// Whole nodes with clients.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodeScenario;
+
+/// Faults that leave what is promised to the clients whole.
+const FAULTS: FaultSet = FaultSet::ALL.without(FaultSet::of(&[
+    FaultKind::BitRot,
+    FaultKind::MisdirectedWrite,
+    FaultKind::DiskFull,
+]));
+
+/// Members of a simulated cluster.
+pub(crate) fn members(nodes: usize) -> Vec<Member> {
+    let member = |id: u64| Member {
+        id,
+        incarnation: 1,
+        resp: format!("n{id}:7001"),
+        peer: format!("n{id}:7101"),
+        http: format!("n{id}:7201"),
+    };
+    (1..=nodes as u64).map(member).collect()
+}
+
+/// One seed's settings of all nodes.
+pub(crate) fn draw_setups(nodes: usize, drift_max_ppm: u32, random: &mut Random) -> Vec<NodeSetup> {
+    let reads = random.pick(&[Reads::Lease, Reads::Lease, Reads::ReadIndex]);
+    let election_timeout_ms = random.pick(&[150, 300, 1_000]);
+    let checkpoint_after_bytes = random.pick(&[2_000, 20_000, 1 << 20]);
+    let wal = WalOptions {
+        segment_bytes: random.pick(&[4_096, 16_384, 65_536]),
+        frame_bytes_max: random.pick(&[1_024, 4_096, 65_536]),
+        seed: random.next(),
+        durable_at_least: Lsn::ZERO,
+    };
+    (1..=nodes as u64)
+        .map(|id| {
+            let mut node = NodeConfig::new(NodeId(id), members(nodes));
+            node.hash_key = [7; 16];
+            node.reads = reads;
+            node.election_timeout_ms = election_timeout_ms;
+            node.election_jitter_ms = election_timeout_ms;
+            node.heartbeat_ms = election_timeout_ms / 6;
+            // Two clocks part by twice what one is off.
+            node.drift_bound_ppm = u64::from(drift_max_ppm) * 2 + 100;
+            node.disk_hang_ms = 600;
+            node.hold_ms = 1_500;
+            node.forward_timeout_ms = 1_500;
+            node.session_limit = 64;
+            node.value_limit_bytes = 1 << 20;
+            node.checkpoint_after_bytes = checkpoint_after_bytes;
+            node.tail_limit_bytes = 8 << 20;
+            NodeSetup { node, wal: wal.clone(), log_long_bytes: 4 * wal.segment_bytes }
+        })
+        .collect()
+}
+
+/// Has the checker judge what clients were told.
+pub(crate) fn check_history(clients: &NodeClients) -> Result<u64, Violation> {
+    let history = clients.history()?;
+    let kind = ModelKind::Kv;
+    let checked = check(&history, &kind, &kind.default_initial(), &CheckLimits::steps(CHECK_STEPS))
+        .map_err(|error| Violation::new("history", error.to_string()))?;
+    match checked.verdict {
+        Verdict::Linearizable => Ok(1),
+        // Too hard for the steps allowed: neither right nor wrong, and not counted as checked.
+        Verdict::Undecided { .. } => Ok(0),
+        Verdict::NotLinearizable(violation) => {
+            let detail = format!("key {}: {:?} can't be explained", violation.key, violation.operation);
+            Err(Violation::new("linearizable", detail))
+        }
+    }
+}
+
+impl Scenario for NodeScenario {
+    type Process = NodeProcess;
+    type Clients = NodeClients;
+    type Observer = ();
+
+    fn name(&self) -> &'static str {
+        "node"
+    }
+
+    fn setup(&self, random: &mut Random) -> Setup<NodeProcess, NodeClients, ()> {
+        let limits = Limits {
+            nodes: vec![1, 3, 3, 3, 5],
+            faults: FAULTS,
+            safety_ns: (SECOND_NS, 6 * SECOND_NS),
+            liveness_ns: 20 * SECOND_NS,
+            ..Limits::default()
+        };
+        let swarm = Swarm::draw(&limits, random);
+        let configs = draw_setups(swarm.nodes, swarm.drift_max_ppm, random);
+        let disks = configs.iter().map(|_| NodeDisk::new()).collect();
+        let clients = NodeClients::new(NodeWorkload::draw(random));
+        Setup { swarm, configs, disks, clients, observer: () }
+    }
+
+    fn judge(&self, world: &World<NodeProcess, NodeClients, ()>) -> Result<u64, Violation> {
+        check_history(world.clients())
+    }
+
+    fn sometimes(&self) -> &'static [&'static str] {
+        &[
+            "forwarded",
+            "redirected",
+            "uncertain",
+            "no-quorum",
+            "read-after-own-write",
+            "checkpoint",
+            "snapshot-installed",
+            "log-segments-changed",
+        ]
+    }
+}
