@@ -245,7 +245,7 @@ impl<D: Disk> CheckpointWriter<D> {
         }
         let offset = self.offset;
         self.write("write to", offset, bytes)?;
-        self.chunks.push(ChunkEntry::of(bytes, offset, self.chunks.len()));
+        self.chunks.push(ChunkEntry::of(bytes, offset));
         self.offset += bytes.len() as u64;
         Ok(())
     }
@@ -378,7 +378,7 @@ impl<F: File> CheckpointReader<F> {
         let mut bytes = vec![0; entry.bytes as usize];
         let read = read_full(&inner.file, entry.offset, &mut bytes)
             .map_err(|e| StorageError::io("read", inner.name.clone(), e))?;
-        if read != bytes.len() || !entry.fits(&bytes, index as usize) {
+        if read != bytes.len() || !entry.fits(&bytes) {
             let what = format!("chunk {index} is not what was written");
             return Err(StorageError::damaged(inner.name.clone(), entry.offset, what));
         }

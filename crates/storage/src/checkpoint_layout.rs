@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use keypact_protocol::GroupId;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::checkpoint::{CHUNK_BYTES_MAX, META_BYTES_MAX};
 use crate::disk::{File, read_full};
@@ -25,14 +24,13 @@ pub(crate) struct ChunkEntry {
 }
 
 impl ChunkEntry {
-    /// The checksum is seeded with the index, so that a chunk in another's place is not taken for it.
-    pub(crate) fn of(bytes: &[u8], offset: u64, index: usize) -> Self {
+    pub(crate) fn of(bytes: &[u8], offset: u64) -> Self {
         let length = u32::try_from(bytes.len()).expect("at most 256 KiB");
-        Self { offset, bytes: length, checksum: xxh3_64_with_seed(bytes, index as u64) }
+        Self { offset, bytes: length, checksum: checksum(bytes) }
     }
 
-    pub(crate) fn fits(&self, bytes: &[u8], index: usize) -> bool {
-        *self == Self::of(bytes, self.offset, index)
+    pub(crate) fn fits(&self, bytes: &[u8]) -> bool {
+        *self == Self::of(bytes, self.offset)
     }
 }
 

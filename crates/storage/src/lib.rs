@@ -15,7 +15,7 @@
 //! # A node's folder
 //!
 //! `lock` (held with `flock`, holds the pid), `format` (version), `identity`, `log.created` (small files: magic, version,
-//! length, checksum, content), `wal-<sequence>.log`, `spare-<sequence>.log`, `checkpoint-<group>-<id>.snap`; numbers are 16 hex digits.
+//! length, checksum, content), `wal-<sequence>.log`, `spare-<number>.log`, `checkpoint-<group>-<id>.snap`; numbers are 16 hex digits.
 //!
 //! # The log's bytes (little-endian)
 //!
@@ -56,8 +56,8 @@
 //! # A checkpoint's bytes
 //!
 //! Header (64 bytes: magic `KEYPACTC`, version u32, meta bytes u32, group u64, id u64, meta checksum u64, zero, checksum of 0..56),
-//! meta data, chunks one after the other, table (24 bytes a chunk: offset u64, bytes u32, zero u32, checksum u64 seeded with the
-//! index), end (64 bytes: magic `KEYPACTE`, table offset u64, chunks u64, table checksum u64, group u64, id u64, meta checksum u64,
+//! meta data, chunks one after the other, table (24 bytes a chunk: offset u64, bytes u32, zero u32, checksum u64),
+//! end (64 bytes: magic `KEYPACTE`, table offset u64, chunks u64, table checksum u64, group u64, id u64, meta checksum u64,
 //! checksum of 0..56). Its file gets its name only when all of it is durable.
 
 mod batch;

@@ -21,9 +21,7 @@ use crate::disk::{Disk, File, read_full};
 use crate::error::{Damage, StorageError};
 use crate::layout::{FORMAT_VERSION, SECTOR_BYTES, SegmentHeader, SegmentHeaderError};
 use crate::scan::{End, Sighting, Tail, scan_segment, sight};
-use crate::segments::{
-    Preparation, Prepared, fill, is_spare, promote, segment_name, segment_sequence, spare_name,
-};
+use crate::segments::{Preparation, Prepared, Spares, fill, promote, segment_name, segment_sequence};
 use crate::small::{read_small, write_small};
 use crate::wal::{Current, Segment, Start, Wal, WalOptions};
 
@@ -112,30 +110,31 @@ impl<D: Disk> Wal<D> {
                     format!("records up to {} were confirmed, but there is no log", options.durable_at_least);
                 return Err(StorageError::damaged(disk.describe("wal-*.log"), 0, what));
             }
-            remove_spares(&disk, &names)?;
-            return create(disk, options);
+            return create(disk, options, &names);
         }
         let mut recovery = Recovery { disk: &disk, options, report: RecoveryReport::default() };
         let found = recovery.read(&sequences, &mut replay)?;
         let report = recovery.report;
-        remove_spares(&disk, &names)?;
+        let spares = adopt_spares(&disk, &names)?;
         if !existed {
             write_small(&disk, MARKER, &FORMAT_VERSION.to_le_bytes())?;
         }
-        repair(disk, options, found, report)
+        repair(disk, options, found, spares, report)
     }
 }
 
-fn remove_spares<D: Disk>(disk: &D, names: &[String]) -> Result<(), StorageError> {
-    for name in names.iter().filter(|name| is_spare(name)) {
-        disk.remove(name).map_err(|e| StorageError::io("remove", disk.describe(name), e))?;
+fn adopt_spares<D: Disk>(disk: &D, names: &[String]) -> Result<Spares, StorageError> {
+    let (spares, surplus) = Spares::adopt(names);
+    for name in surplus {
+        disk.remove(&name).map_err(|e| StorageError::io("remove", disk.describe(&name), e))?;
     }
-    Ok(())
+    Ok(spares)
 }
 
 /// Makes a log of one zero-filled segment.
-fn create<D: Disk>(disk: D, options: WalOptions) -> Result<Recovered<D>, StorageError> {
-    let spare = spare_name(1);
+fn create<D: Disk>(disk: D, options: WalOptions, names: &[String]) -> Result<Recovered<D>, StorageError> {
+    let mut spares = adopt_spares(&disk, names)?;
+    let spare = spares.new_name();
     let error = |operation| {
         let name = disk.describe(&spare);
         move |e: io::Error| StorageError::io(operation, name, e)
@@ -152,6 +151,7 @@ fn create<D: Disk>(disk: D, options: WalOptions) -> Result<Recovered<D>, Storage
         current: Current { file, sequence, salt, offset: SECTOR_BYTES as u64 },
         segments: VecDeque::from([Segment { sequence, last: Lsn::ZERO }]),
         preparation: Preparation::None,
+        spares,
         last: Lsn::ZERO,
         claimed: Lsn::ZERO,
         kept_from: first,
@@ -212,10 +212,9 @@ impl<D: Disk> Recovery<'_, D> {
                 return self.decide(current, end, tail, segments, Vec::new());
             }
             let next = &later.as_slice()[0];
-            let Some(expected) = tail.expected.filter(|_| self.goes_on(next, tail.expected)) else {
+            if !self.goes_on(next, tail.expected)? {
                 return self.decide(current, end, tail, segments, later.collect());
-            };
-            self.refuse_leftovers(&current, &tail, expected)?;
+            }
             current = later.next().expect("it was just looked at");
             tail.enter_segment();
         }
@@ -268,26 +267,12 @@ impl<D: Disk> Recovery<'_, D> {
     }
 
     /// Whether the segment's first frame continues the log.
-    fn goes_on(&self, next: &Opened<D::File>, expected: Option<Lsn>) -> bool {
+    fn goes_on(&self, next: &Opened<D::File>, expected: Option<Lsn>) -> Result<bool, StorageError> {
         let mut sector = [0; SECTOR_BYTES];
-        let Ok(read) = read_full(&next.file, SECTOR_BYTES as u64, &mut sector) else { return false };
+        let read = read_full(&next.file, SECTOR_BYTES as u64, &mut sector)
+            .map_err(|e| StorageError::io("read", next.name.clone(), e))?;
         let header = crate::layout::FrameHeader::decode(&sector[..read], next.header.salt);
-        header.is_some_and(|h| Some(h.first) == expected && h.offset == SECTOR_BYTES as u64)
-    }
-
-    /// A segment that is followed by another's frames was durable as a whole, so nothing can be left behind its end.
-    fn refuse_leftovers(
-        &self,
-        segment: &Opened<D::File>,
-        tail: &Tail,
-        expected: Lsn,
-    ) -> Result<(), StorageError> {
-        let sighting = self.sight(segment, tail.offset)?;
-        if sighting.end == 0 || planted(Plant::DamageTakenForTornTail) {
-            return Ok(());
-        }
-        let what = format!("a frame before record {expected} can't be read, and frames follow it");
-        Err(StorageError::damaged(segment.name.clone(), tail.offset, what))
+        Ok(header.is_some_and(|h| Some(h.first) == expected && h.offset == SECTOR_BYTES as u64))
     }
 
     fn sight(&self, segment: &Opened<D::File>, from: u64) -> Result<Sighting, StorageError> {
@@ -350,6 +335,7 @@ fn repair<D: Disk>(
     disk: D,
     options: WalOptions,
     found: Found<D::File>,
+    spares: Spares,
     report: RecoveryReport,
 ) -> Result<Recovered<D>, StorageError> {
     let Found { current, tail, segments, later, stale_end, claimed, kept_from, expected } = found;
@@ -377,6 +363,7 @@ fn repair<D: Disk>(
         current: Current { file: current.file, sequence, salt, offset: tail.offset },
         segments,
         preparation,
+        spares,
         last: tail.last(),
         claimed,
         kept_from,

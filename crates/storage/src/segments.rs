@@ -13,6 +13,34 @@ use crate::wal::Wal;
 const ZEROS_BYTES: usize = 64 << 10;
 static ZEROS: [u8; ZEROS_BYTES] = [0; ZEROS_BYTES];
 
+/// Dropped segments' files that wait for their next use, at most this many; more are removed.
+const SPARES_MAX: usize = 2;
+
+/// Files that a next segment can be made of, without a segment's name.
+#[derive(Debug, Default)]
+pub(crate) struct Spares {
+    names: Vec<String>,
+    /// Numbers of spare files never repeat within one run, so that no rename replaces one.
+    next_number: u64,
+}
+
+impl Spares {
+    /// Adopts what an earlier run left; returns what is too many.
+    pub(crate) fn adopt(names: &[String]) -> (Self, Vec<String>) {
+        let mut found: Vec<String> = names.iter().filter(|n| spare_number(n).is_some()).cloned().collect();
+        let surplus = found.split_off(found.len().min(SPARES_MAX));
+        let highest = names.iter().filter_map(|name| spare_number(name)).max();
+        let next_number = highest.map_or(1, |n| n.saturating_add(1));
+        (Self { names: found, next_number }, surplus)
+    }
+
+    pub(crate) fn new_name(&mut self) -> String {
+        let name = format!("spare-{:016x}.log", self.next_number);
+        self.next_number += 1;
+        name
+    }
+}
+
 /// The one segment that is being made ahead.
 #[derive(Debug)]
 pub(crate) enum Preparation<D: Disk> {
@@ -45,12 +73,10 @@ pub(crate) fn segment_sequence(name: &str) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok()
 }
 
-pub(crate) fn spare_name(number: u64) -> String {
-    format!("spare-{number:016x}.log")
-}
-
-pub(crate) fn is_spare(name: &str) -> bool {
-    name.starts_with("spare-") && name.ends_with(".log")
+/// The number in a spare file's name.
+fn spare_number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("spare-")?.strip_suffix(".log")?;
+    u64::from_str_radix(digits, 16).ok()
 }
 
 /// A salt that no other segment of this folder has: sequences never repeat.
@@ -101,12 +127,12 @@ impl<D: Disk> Wal<D> {
 
     /// One bounded step of preparation; returns whether nothing is left to do.
     pub(crate) fn prepare_some(&mut self, budget_bytes: u64) -> Result<bool, StorageError> {
+        if let Some(oldest) = self.droppable() {
+            self.drop_oldest(oldest)?;
+            return Ok(false);
+        }
         match &mut self.preparation {
-            Preparation::Ready(_) => {
-                let Some(oldest) = self.droppable() else { return Ok(true) };
-                self.forget_oldest(oldest, None)?;
-                Ok(self.droppable().is_none())
-            }
+            Preparation::Ready(_) => Ok(true),
             Preparation::None => {
                 self.begin_spare()?;
                 Ok(false)
@@ -122,12 +148,12 @@ impl<D: Disk> Wal<D> {
                     return Ok(false);
                 }
                 self.prepare_now()?;
-                Ok(self.droppable().is_none())
+                Ok(true)
             }
         }
     }
 
-    /// Makes the next segment ready without filling it further: the writer is waiting for it.
+    /// Goes one step towards a ready next segment, without filling it further: the writer is waiting for it.
     pub(crate) fn prepare_now(&mut self) -> Result<(), StorageError> {
         match core::mem::replace(&mut self.preparation, Preparation::None) {
             Preparation::None => self.begin_spare(),
@@ -145,14 +171,13 @@ impl<D: Disk> Wal<D> {
 
     /// Takes a dropped segment's file, or a new one.
     fn begin_spare(&mut self) -> Result<(), StorageError> {
-        let name = spare_name(self.next_sequence());
-        if let Some(oldest) = self.droppable() {
-            let file = self.forget_oldest(oldest, Some(&name))?;
-            if let Some((file, filled)) = file {
-                self.preparation = Preparation::Filling { name, file, filled };
-                return Ok(());
-            }
+        if let Some(name) = self.spares.names.pop() {
+            let file = self.disk.open(&name).map_err(|e| self.named_error("open", &name, e))?;
+            let filled = file.len().map_err(|e| self.named_error("read the length of", &name, e))?;
+            self.preparation = Preparation::Filling { name, file, filled };
+            return Ok(());
         }
+        let name = self.spares.new_name();
         let file = self.disk.create(&name).map_err(|e| self.named_error("create", &name, e))?;
         file.reserve(self.options.segment_bytes)
             .map_err(|e| self.named_error("reserve room for", &name, e))?;
@@ -160,30 +185,23 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
-    /// Takes the oldest segment out of the log: under another name if that is wanted and the file has a segment's size,
-    /// else for good. The folder is synced each time, because recovery expects segments without a gap.
-    fn forget_oldest(
-        &mut self,
-        sequence: u64,
-        keep_as: Option<&str>,
-    ) -> Result<Option<(D::File, u64)>, StorageError> {
+    /// Takes the oldest segment out of the log, to be used again if it has a segment's size and is not one too many. The folder
+    /// is synced each time, because recovery expects segments without a gap.
+    fn drop_oldest(&mut self, sequence: u64) -> Result<(), StorageError> {
         let name = segment_name(sequence);
         assert!(sequence < self.current.sequence, "the current segment is never dropped");
-        let mut kept = None;
-        if let Some(spare) = keep_as {
-            let file = self.disk.open(&name).map_err(|e| self.named_error("open", &name, e))?;
-            let len = file.len().map_err(|e| self.named_error("read the length of", &name, e))?;
-            if len <= self.options.segment_bytes {
-                self.disk.rename(&name, spare).map_err(|e| self.named_error("rename", &name, e))?;
-                kept = Some((file, len));
-            }
-        }
-        if kept.is_none() {
+        let file = self.disk.open(&name).map_err(|e| self.named_error("open", &name, e))?;
+        let len = file.len().map_err(|e| self.named_error("read the length of", &name, e))?;
+        if len <= self.options.segment_bytes && self.spares.names.len() < SPARES_MAX {
+            let spare = self.spares.new_name();
+            self.disk.rename(&name, &spare).map_err(|e| self.named_error("rename", &name, e))?;
+            self.spares.names.push(spare);
+        } else {
             self.disk.remove(&name).map_err(|e| self.named_error("remove", &name, e))?;
         }
         self.disk.sync_directory().map_err(|e| self.named_error("sync the folder of", &name, e))?;
-        let forgotten = self.segments.pop_front().expect("the oldest segment was found");
-        assert_eq!(forgotten.sequence, sequence, "segments are dropped in order");
-        Ok(kept)
+        let dropped = self.segments.pop_front().expect("the oldest segment was found");
+        assert_eq!(dropped.sequence, sequence, "segments are dropped in order");
+        Ok(())
     }
 }

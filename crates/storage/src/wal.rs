@@ -15,7 +15,7 @@ use crate::batch::{Batch, seal_frame};
 use crate::disk::{Disk, File};
 use crate::error::StorageError;
 use crate::layout::{FRAME_HEADER_BYTES, FrameHeader, SECTOR_BYTES};
-use crate::segments::{Preparation, Prepared, segment_name};
+use crate::segments::{Preparation, Prepared, Spares, segment_name};
 
 /// Sizes of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,7 @@ pub struct Wal<D: Disk> {
     /// Oldest first; the last one is `current`.
     pub(crate) segments: VecDeque<Segment>,
     pub(crate) preparation: Preparation<D>,
+    pub(crate) spares: Spares,
     pub(crate) written: Lsn,
     pub(crate) durable: Lsn,
     /// The largest durable LSN that a durable frame tells.
@@ -99,6 +100,7 @@ pub(crate) struct Start<D: Disk> {
     pub(crate) current: Current<D::File>,
     pub(crate) segments: VecDeque<Segment>,
     pub(crate) preparation: Preparation<D>,
+    pub(crate) spares: Spares,
     pub(crate) last: Lsn,
     pub(crate) claimed: Lsn,
     pub(crate) kept_from: Lsn,
@@ -114,6 +116,7 @@ impl<D: Disk> Wal<D> {
             current: start.current,
             segments: start.segments,
             preparation: start.preparation,
+            spares: start.spares,
             written: start.last,
             durable: start.last,
             claimed: start.claimed,
@@ -191,7 +194,7 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Does up to about `budget_bytes` of writing ahead: the next segment is filled with zeros (so that a sync has no
-    /// metadata to write), given its header and its name; dropped segments are recycled for that. To be called by the log's
+    /// metadata to write), given its header and its name; dropped segments' files are recycled for that. To be called by the log's
     /// thread after each batch and when idle, with a budget of about 256 KiB. Returns whether nothing is left to do.
     pub fn prepare_ahead(&mut self, budget_bytes: u64) -> Result<bool, StorageError> {
         self.check_alive()?;
