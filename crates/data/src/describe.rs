@@ -42,7 +42,7 @@ pub fn info(arguments: &Arguments) -> Value {
     if arguments.len() == 2 {
         return all();
     }
-    Value::Array(arguments.iter().skip(2).map(|name| named(name).map_or(Value::NullArray, row)).collect())
+    Value::Array(arguments.iter().skip(2).map(|name| named(name).map_or(Value::Null, row)).collect())
 }
 
 /// `COMMAND DOCS [name ...]`; names that are not known are left out.
@@ -79,23 +79,18 @@ pub fn list(arguments: &Arguments) -> Value {
 /// `COMMAND GETKEYS command [arg ...]`
 pub fn keys(arguments: &Arguments) -> Value {
     let name = arguments.get(2).unwrap_or_default();
-    let inner = Arguments {
-        buffer: arguments.buffer.clone(),
-        spans: arguments.spans.iter().skip(2).copied().collect(),
+    let inner = arguments.len() - 2;
+    let Some(spec) = table::find(name) else {
+        return Value::Error(ErrorReply::err("Invalid command specified"));
     };
-    let spec = match Command::parse(inner) {
-        Ok(command) => command.spec(),
-        Err(_) if table::find(name).is_none() => {
-            return Value::Error(ErrorReply::err("Invalid command specified"));
-        }
-        Err(_) => return Value::Error(ErrorReply::err("Invalid number of arguments specified for command")),
-    };
-    let keys: Vec<Value> =
-        spec.key_indices(arguments.len() - 2).map(|index| Value::Bulk(arguments.slice(index + 2))).collect();
-    match keys.is_empty() {
-        true => Value::Error(ErrorReply::err("The command has no key arguments")),
-        false => Value::Array(keys),
+    // No container has keys of its own, and no subcommand of today's has any.
+    if spec.first_key == 0 {
+        return Value::Error(ErrorReply::err("The command has no key arguments"));
     }
+    if !spec.takes(inner) {
+        return Value::Error(ErrorReply::err("Invalid number of arguments specified for command"));
+    }
+    Value::Array(spec.key_indices(inner).map(|index| Value::Bulk(arguments.slice(index + 2))).collect())
 }
 
 /// `CLIENT HELP` and the like: the subcommands of a container, made of the table.
@@ -173,7 +168,7 @@ fn categories(spec: &Spec) -> impl Iterator<Item = &'static str> {
         (has(Flags::FAST), "@fast"),
         (!has(Flags::FAST), "@slow"),
         (has(Flags::DANGEROUS), "@dangerous"),
-        (connection && !has(Flags::CONTAINER), "@connection"),
+        (connection && (!has(Flags::CONTAINER) || spec.arity == -1), "@connection"),
     ];
     all.into_iter().filter(|&(given, _)| given).map(|(_, name)| name)
 }

@@ -210,7 +210,7 @@ pub static TABLE: &[Spec] = &[
     row!(284 "command|list" -2, ALWAYS, NONE &[], Server "7.0.0" "O(N) in commands",
         "Lists the names of commands.", "[FILTERBY MODULE module-name | ACLCAT category | PATTERN pattern]",
         &[ORDER_VARIES], Node),
-    row!(285 "command|getkeys" -3, ALWAYS, NONE &[], Server "2.8.13" "O(N) in arguments",
+    row!(285 "command|getkeys" -4, ALWAYS, NONE &[], Server "2.8.13" "O(N) in arguments",
         "Picks the keys out of a whole command.", "command [arg ...]", &[], Node),
     row!(286 "command|help" 2, ALWAYS, NONE &[], Server "5.0.0" "O(1)",
         "Lists the subcommands of COMMAND.", "", &[], Node),
