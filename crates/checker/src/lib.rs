@@ -4,6 +4,7 @@
 //! used by one client at a time, could have given these answers, and if not, shows a few operations that prove it.
 //! Histories are read in our own format and in those of Jepsen, Knossos and Porcupine ([`format`](mod@format)).
 
+pub mod durability;
 pub mod error;
 pub mod format;
 pub mod history;
@@ -17,6 +18,7 @@ mod search;
 mod tests;
 pub mod witness;
 
+pub use durability::{LostWrite, lost_writes};
 pub use error::{CheckError, HistoryError, Problem};
 pub use format::{FailedCas, Format, ReadOptions, read_file, read_text};
 pub use history::{Answer, Call, History, Moment, Operation, Outcome, Recorder, Value};

@@ -49,6 +49,11 @@ pub fn violation(violation: &Violation) -> String {
     let line = if wrong.invoked.line > 0 { format!(" (line {})", wrong.invoked.line) } else { String::new() };
     let witness = &violation.witness;
     let number = witness.operations.len();
+    let before = if witness.past_left_out {
+        "what the value was before them does not matter".to_owned()
+    } else {
+        format!("the value before them is {}", violation.initial)
+    };
     let exactly = if witness.minimal { "" } else { " (shrinking was cut short by the limits)" };
     writeln!(
         text,
@@ -66,8 +71,8 @@ pub fn violation(violation: &Violation) -> String {
         }
         writeln!(
             text,
-            "These {number} operations are enough to show it{exactly}; at first the value is {}:",
-            violation.initial
+            "Enough to show it{exactly}: {number} operation{}; {before}:",
+            if number == 1 { "" } else { "s" },
         )
     })
     .expect("strings take all that is written");

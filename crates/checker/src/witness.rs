@@ -15,7 +15,8 @@
 //! - **The past.** Let w be a write that overwrites every state, such that each completed operation that overlaps it does
 //!   so too. All that returned before w was invoked can be left out together: of what is left, a linearization has before
 //!   w only operations that are possible in every state, and unknown ones, which may be left out because what they did is
-//!   overwritten unseen; and after w the state is that of before.
+//!   overwritten unseen; and after w the state is that of before. From then on w stays, so that nobody has to wonder what
+//!   was there before.
 //!
 //! Writes are never left out for any other reason. A test takes linearizable histories and checks that each of these
 //! leaves them linearizable.
@@ -35,6 +36,8 @@ pub struct Witness {
     pub operations: Vec<WitnessOperation>,
     /// Whether no more can be left out (by the rules of this module); else the limits ended the shrinking.
     pub minimal: bool,
+    /// Whether what came before was left out, so that the initial value says nothing.
+    pub past_left_out: bool,
 }
 
 /// An operation of a witness.
@@ -58,22 +61,24 @@ pub(crate) fn shrink<M: Model>(
     position: u64,
     budget: &mut Budget,
 ) -> Witness {
-    let (part, minimal) = budget.within(SHRINK_STEPS, |budget| {
-        let mut shrinking = Shrinking { model, budget, exhausted: false };
+    let (part, minimal, past_left_out) = budget.within(SHRINK_STEPS, |budget| {
+        let mut shrinking = Shrinking { model, budget, exhausted: false, fresh_start: None };
         let part = shrinking.all(partition.until(position));
-        (part, !shrinking.exhausted)
+        (part, !shrinking.exhausted, shrinking.fresh_start.is_some())
     });
     let operation = |(index, span): (usize, Span<M::Op>)| WitnessOperation {
         operation: partition.operations[index].clone(),
         answered: span.returned.is_some(),
     };
-    Witness { operations: part.into_iter().map(operation).collect(), minimal }
+    Witness { operations: part.into_iter().map(operation).collect(), minimal, past_left_out }
 }
 
 struct Shrinking<'a, M: Model> {
     model: &'a M,
     budget: &'a mut Budget,
     exhausted: bool,
+    /// Invocation of the write before which everything was left out.
+    fresh_start: Option<u64>,
 }
 
 impl<M: Model> Shrinking<'_, M> {
@@ -82,7 +87,7 @@ impl<M: Model> Shrinking<'_, M> {
         loop {
             let before = part.len();
             part = self.without_past(part);
-            let groups = value_groups(self.model, &part);
+            let groups = self.spare_groups(&part);
             part = self.without_groups(part, groups);
             let reads = reads(self.model, &part);
             part = self.without_groups(part, reads);
@@ -105,10 +110,19 @@ impl<M: Model> Shrinking<'_, M> {
             let suffix: Part<M::Op> =
                 part.iter().filter(|(_, span)| !is_past(span, start)).cloned().collect();
             if suffix.len() < part.len() && self.is_wrong(&suffix) {
+                self.fresh_start = Some(start);
                 return suffix;
             }
         }
         part
+    }
+
+    /// Groups of values, but for the one of the write that everything starts with.
+    fn spare_groups(&self, part: &Part<M::Op>) -> Vec<Option<usize>> {
+        let groups = value_groups(self.model, part);
+        let first = part.iter().position(|(_, span)| Some(span.invoked) == self.fresh_start);
+        let needed = first.and_then(|first| groups[first]);
+        groups.into_iter().map(|group| group.filter(|_| group != needed)).collect()
     }
 
     /// Leaves out as many groups as it can, halves first, then quarters, down to single ones. `groups` gives the group of
