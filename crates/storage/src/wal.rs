@@ -89,7 +89,6 @@ pub struct Wal<D: Disk> {
     dirty: bool,
     durable_end: Place,
     provable_end: Place,
-    provable_written: Place,
     failed: bool,
 }
 
@@ -127,7 +126,6 @@ impl<D: Disk> Wal<D> {
             dirty: false,
             durable_end: place,
             provable_end: place,
-            provable_written: place,
             failed: false,
         }
     }
@@ -271,7 +269,6 @@ impl<D: Disk> Wal<D> {
         self.written = header.last();
         self.claimed_written = header.durable;
         self.kept_written = header.kept_from;
-        self.provable_written = self.durable_end;
         self.segments.back_mut().expect("there is always a current segment").last = self.written;
         Ok(())
     }
@@ -283,7 +280,8 @@ impl<D: Disk> Wal<D> {
         self.durable = self.written;
         self.claimed = self.claimed_written;
         self.kept_durable = self.kept_written;
-        self.provable_end = self.provable_written;
+        // Each frame of this sync was written after the one before, and tells so.
+        self.provable_end = self.durable_end;
         self.durable_end = (self.current.sequence, self.current.offset);
         Ok(())
     }
