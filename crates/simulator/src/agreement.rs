@@ -1,6 +1,6 @@
 //! State machine safety: no two processes ever apply different commands at one index.
 
-use keypact_protocol::{NodeId, Protocol};
+use keypact_protocol::{Delivery, NodeId, Protocol};
 
 use crate::{Counters, Observer, ProtocolProcess, RecordDisk, StateMachine, TraceHash, Violation};
 
@@ -15,6 +15,16 @@ impl<P: Protocol, M: StateMachine> Observer<ProtocolProcess<P, M>> for Agreement
 where
     P::Config: Clone,
 {
+    fn started(
+        &mut self,
+        _now_ns: u64,
+        node: NodeId,
+        process: &ProtocolProcess<P, M>,
+        _disk: &RecordDisk<P>,
+    ) -> Result<(), Violation> {
+        self.compare(node, process.delivered())
+    }
+
     fn stepped(
         &mut self,
         _now_ns: u64,
@@ -22,7 +32,17 @@ where
         process: &ProtocolProcess<P, M>,
         _disk: &RecordDisk<P>,
     ) -> Result<(), Violation> {
-        for delivery in process.delivered() {
+        self.compare(node, process.delivered())
+    }
+
+    fn count(&self, counters: &mut Counters) {
+        counters.add("delivered-indices", self.digests.len() as u64);
+    }
+}
+
+impl Agreement {
+    fn compare(&mut self, node: NodeId, deliveries: &[Delivery]) -> Result<(), Violation> {
+        for delivery in deliveries {
             let mut hash = TraceHash::default();
             hash.add(delivery.stamp_ms);
             hash.add(delivery.seed);
@@ -43,9 +63,5 @@ where
             }
         }
         Ok(())
-    }
-
-    fn count(&self, counters: &mut Counters) {
-        counters.add("delivered-indices", self.digests.len() as u64);
     }
 }
