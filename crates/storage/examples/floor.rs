@@ -26,6 +26,7 @@ fn main() -> io::Result<()> {
     }
     let folder = arguments.first().map_or_else(std::env::temp_dir, PathBuf::from);
     let seconds = arguments.get(1).map_or("3", String::as_str);
+    measure_recovery(&folder)?;
     println!("{:<12} {:>9} {:>10} {:>10} {:>12}", "file", "processes", "p50 us", "p99 us", "syncs/s, all");
     for processes in [1, 3] {
         for kind in KINDS {
@@ -33,6 +34,32 @@ fn main() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How long a log's beginning takes, and reading it back when it is one segment full of small records.
+fn measure_recovery(folder: &Path) -> io::Result<()> {
+    let own = folder.join(format!("keypact-floor-{}", std::process::id()));
+    let open = || FileDisk::open(&own).map_err(io::Error::other);
+    let start = Instant::now();
+    let mut recovered = Wal::recover(open()?, WalOptions::default(), |_| ()).map_err(io::Error::other)?;
+    println!("a new log of 64 MiB of zeros: {:.0} ms", start.elapsed().as_secs_f64() * 1e3);
+    while recovered.wal.len_bytes() < FILE_BYTES - (2 << 20) {
+        for _ in 0..1000 {
+            recovered.appender.push(GroupId(1), &[&[0x5a; 100]]);
+        }
+        let mut batch = recovered.appender.take();
+        while !batch.is_written() {
+            recovered.wal.write(&mut batch).map_err(io::Error::other)?;
+        }
+        recovered.appender.recycle(batch);
+    }
+    recovered.wal.close().map_err(io::Error::other)?;
+    let start = Instant::now();
+    let recovered = Wal::recover(open()?, WalOptions::default(), |_| ()).map_err(io::Error::other)?;
+    let records = recovered.report.records;
+    println!("reading {records} records of 100 bytes back: {:.0} ms", start.elapsed().as_secs_f64() * 1e3);
+    drop(recovered);
+    std::fs::remove_dir_all(&own)
 }
 
 /// Starts the processes, each in a folder of its own, and prints one line for them.

@@ -87,7 +87,8 @@ impl Batch {
     }
 }
 
-/// Numbers records and gathers them into the next [`Batch`]. Lives on the node's thread; never touches the disk.
+/// Numbers records and gathers them into the next [`Batch`]. Lives on the node's thread; never touches the disk. It never
+/// refuses a record: the node keeps [`Appender::len_bytes`] within its own limit by proposing no more.
 #[derive(Debug)]
 pub struct Appender {
     next: Lsn,
