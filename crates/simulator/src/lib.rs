@@ -16,6 +16,7 @@
 //! - [`Clients`] plays all clients; [`KvClients`] records a history and judges what it can by itself.
 //! - [`Observer`] holds cluster-wide invariants, called after every step and for every message and answer.
 //! - [`Swarm`] is one seed's mix of sizes, speeds and faults, drawn within [`Limits`].
+//! - [`script`] runs interaction scripts: one story a file, commands in, effects out.
 //! - [`Scenario`], [`run_seed`], [`run_seeds`], [`Report`]: many worlds.
 
 //!
@@ -41,6 +42,7 @@ mod queue;
 mod random;
 mod record_disk;
 mod scenario;
+pub mod script;
 mod trace;
 mod world;
 

@@ -12,10 +12,10 @@ use keypact_protocol::{
     RequestId, Sink, SnapshotChunk, SnapshotInput, SnapshotRead,
 };
 
-pub const RESEND_NS: u64 = 30_000_000;
+pub(crate) const RESEND_NS: u64 = 30_000_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Bug {
+pub(crate) enum Bug {
     None,
     /// The primary counts its own copy before it is on disk, and alone.
     AcknowledgesAtOnce,
@@ -28,23 +28,23 @@ pub enum Bug {
 }
 
 #[derive(Clone, Debug)]
-pub struct Config {
-    pub id: NodeId,
-    pub nodes: u64,
-    pub bug: Bug,
-    pub checkpoint_every: u64,
+pub(crate) struct Config {
+    pub(crate) id: NodeId,
+    pub(crate) nodes: u64,
+    pub(crate) bug: Bug,
+    pub(crate) checkpoint_every: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
-    pub index: u64,
-    pub stamp_ms: u64,
-    pub seed: u64,
-    pub command: Bytes,
+pub(crate) struct Entry {
+    pub(crate) index: u64,
+    pub(crate) stamp_ms: u64,
+    pub(crate) seed: u64,
+    pub(crate) command: Bytes,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Message {
+pub(crate) enum Message {
     Append { entries: Vec<Entry>, commit: u64 },
     Ack { index: u64 },
     Chunk(SnapshotChunk),
@@ -52,12 +52,12 @@ pub enum Message {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Timer {
+pub(crate) enum Timer {
     Resend,
 }
 
 #[derive(Debug)]
-pub struct Primary {
+pub(crate) struct Primary {
     config: Config,
     /// Entries `base + 1 ..`.
     entries: Vec<Entry>,
@@ -83,7 +83,7 @@ pub struct Primary {
 
 const PRIMARY: NodeId = NodeId(1);
 
-pub struct Recovery(Primary);
+pub(crate) struct Recovery(Primary);
 
 impl Recover<Primary> for Recovery {
     fn replay(&mut self, lsn: Lsn, entry: Entry) -> Result<(), RecoveryError> {
@@ -111,11 +111,11 @@ impl Recover<Primary> for Recovery {
 }
 
 impl Primary {
-    pub fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.base + self.entries.len() as u64
     }
 
-    pub fn commit(&self) -> u64 {
+    pub(crate) fn commit(&self) -> u64 {
         self.commit
     }
 
