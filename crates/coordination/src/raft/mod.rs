@@ -52,6 +52,7 @@ use leader::Leader;
 use snapshot::Incoming;
 
 pub use config::{Config, ConfigError, MEMBERS_MAX};
+pub use invariants::{RaftInvariants, Violation};
 pub use message::{AppendOutcome, Body, CHUNK_BYTES_MAX, META_BYTES_MAX, Message, SnapshotOutcome};
 pub use record::{HardState, Record};
 pub use recovery::Recovering;

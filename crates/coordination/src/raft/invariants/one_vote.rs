@@ -1,0 +1,39 @@
+//! One vote per term, across restarts (paper, 5.2). Only a vote that the disk holds was ever spoken, so only that one binds.
+
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::{Step, Violation};
+use crate::raft::HardState;
+
+#[derive(Debug)]
+pub(super) struct OneVote {
+    /// For each member the newest durable vote.
+    votes: Vec<HardState>,
+}
+
+impl OneVote {
+    pub(super) fn new(members: usize) -> OneVote {
+        OneVote { votes: vec![HardState::default(); members] }
+    }
+
+    pub(super) fn check(&mut self, step: &Step<'_>) -> Result<(), Violation> {
+        let Some(hard) = step.raft.durable_hard_state() else { return Ok(()) };
+        if hard.voted_for.is_none() {
+            return Ok(());
+        }
+        let known = &mut self.votes[step.at];
+        if known.term == hard.term && known.voted_for != hard.voted_for {
+            return Err(Violation {
+                property: "one vote per term",
+                detail: format!(
+                    "{} voted for {:?} and for {:?} in term {}",
+                    step.id, known.voted_for, hard.voted_for, hard.term
+                ),
+            });
+        }
+        *known = hard;
+        Ok(())
+    }
+}
