@@ -161,7 +161,10 @@ impl Raft {
                 }
                 appending = true;
             }
-            if self.tail.has_room(entry.len_bytes()).is_err() {
+            // A tail is kept full either by entries that a checkpoint will free: then the rest waits for that. Or by entries that are not
+            // yet committed: then a leader's first entry, which would commit them, must not wait for room.
+            let can_shrink = self.delivered > self.tail.base().index;
+            if can_shrink && self.tail.has_room(entry.len_bytes()).is_err() {
                 self.counters.appends_without_room += 1;
                 break;
             }

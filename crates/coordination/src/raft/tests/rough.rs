@@ -104,7 +104,13 @@ fn calm(world: &mut World) {
     let leader = world.leader().expect("a calm group has a leader");
     world.propose(leader, 1_000_000, "last");
     world.advance(2_000);
-    assert!(world.applied(leader).ends_with(&["last".into()]));
+    assert!(
+        world.applied(leader).ends_with(&["last".into()]),
+        "{leader} {:?} {:?} {:#?}",
+        world.replies(leader),
+        world.raft(leader).peers().collect::<std::vec::Vec<_>>(),
+        world.raft(leader)
+    );
     for id in 1..=world.nodes.len() as u64 {
         assert_eq!(world.node(id).effects.state, world.node(leader).effects.state, "n{id}");
     }
