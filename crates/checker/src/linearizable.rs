@@ -80,6 +80,8 @@ pub struct Violation {
     /// The first operation that can't be explained: up to its return there is no order that explains all answers, up
     /// to any return before it there is one.
     pub operation: Operation,
+    /// Whether `operation` is known to be the first one. If not, the search for an earlier one was cut short.
+    pub exact: bool,
     /// An order that explains everything told before that return. What was not told by then may be missing from it.
     pub explained: Vec<Operation>,
     /// The initial value, as people write it.
@@ -155,6 +157,9 @@ pub fn check_model<M: Model>(history: &History, model: &M, limits: &Limits) -> R
     checked.steps = budget.steps_spent;
     Ok(checked)
 }
+
+/// Steps for one beginning of a history, when the first operation that can't be explained is looked for.
+const STEPS_PER_PREFIX: u64 = 500_000;
 
 /// What a key gets in the first round: more than any key needs that is not hard.
 fn first_round_steps(operations: usize) -> u64 {
@@ -243,21 +248,24 @@ impl<'a, M: Model> Partition<'a, M> {
         search_pruned(model, &spans, budget)
     }
 
-    fn violation(&self, model: &M, key: &Arc<str>, stuck_at: usize, budget: &mut Budget) -> Verdict {
-        let first = self.first_unexplained(model, stuck_at, budget);
+    fn violation(&self, model: &M, key: &Arc<str>, stuck_at: usize, spent: &mut Budget) -> Verdict {
+        let mut budget = spent.to_explain();
+        let (first, exact) = self.first_unexplained(model, stuck_at, &mut budget);
         let returned = self.spans[first].returned.expect("only what returned needs an explanation");
         // Nothing happens at the return itself but that the answer is known: the position before will do.
-        let explained = match self.search_until(model, returned - 1, budget) {
+        let explained = match self.search_until(model, returned - 1, &mut budget) {
             Found::Linearization(order) => order,
             Found::Stuck { .. } | Found::Exhausted(_) => Vec::new(),
         };
-        let explained = explained.into_iter().map(|index| self.operations[index].clone()).collect();
+        let witness = witness::shrink(model, self, returned, &mut budget);
+        spent.steps_spent = budget.steps_spent;
         Verdict::NotLinearizable(Box::new(Violation {
             key: Arc::clone(key),
             operation: self.operations[first].clone(),
-            explained,
+            exact,
+            explained: explained.into_iter().map(|index| self.operations[index].clone()).collect(),
             initial: model.initial().to_string(),
-            witness: witness::shrink(model, self, returned, budget),
+            witness,
         }))
     }
 
@@ -265,26 +273,27 @@ impl<'a, M: Model> Partition<'a, M> {
     ///
     /// The search was stuck at a return knowing all later answers, so every shorter history can be explained: it is a
     /// lower bound. Any part of a linearizable history up to some point is linearizable, so from there we can bisect.
-    /// If the budget ends, the best upper bound so far.
-    fn first_unexplained(&self, model: &M, stuck_at: usize, budget: &mut Budget) -> usize {
+    /// A part that can't be decided is taken for linearizable; then the second result is `false`.
+    fn first_unexplained(&self, model: &M, stuck_at: usize, budget: &mut Budget) -> (usize, bool) {
         let mut returns: Vec<(u64, usize)> =
             self.spans.iter().enumerate().filter_map(|(index, span)| Some((span.returned?, index))).collect();
         returns.sort_unstable();
         let stuck = self.spans[stuck_at].returned.expect("the search is stuck at returns only");
         let mut low = returns.partition_point(|&(position, _)| position < stuck);
         let mut high = returns.len() - 1;
-        let mut stride = 0;
+        let (mut stride, mut exact) = (0, true);
         // Mostly it is the very return, or one soon after: gallop, then bisect.
         while low < high {
             let probe = (low + stride).min(low + (high - low) / 2);
-            match self.search_until(model, returns[probe].0, budget) {
+            let position = returns[probe].0;
+            match budget.within(STEPS_PER_PREFIX, |budget| self.search_until(model, position, budget)) {
                 Found::Stuck { .. } => high = probe,
                 Found::Linearization(_) => low = probe + 1,
-                Found::Exhausted(_) => break,
+                Found::Exhausted(_) => (low, exact) = (probe + 1, false),
             }
             stride = stride * 2 + 1;
         }
-        returns[high].1
+        (returns[high].1, exact)
     }
 }
 

@@ -49,6 +49,11 @@ pub fn violation(violation: &Violation) -> String {
     let line = if wrong.invoked.line > 0 { format!(" (line {})", wrong.invoked.line) } else { String::new() };
     let witness = &violation.witness;
     let number = witness.operations.len();
+    let first = if violation.exact {
+        "C"
+    } else {
+        "(The limits were reached: perhaps an earlier one is to blame.) C"
+    };
     let before = if witness.past_left_out {
         "what the value was before them does not matter".to_owned()
     } else {
@@ -57,7 +62,7 @@ pub fn violation(violation: &Violation) -> String {
     let exactly = if witness.minimal { "" } else { " (shrinking was cut short by the limits)" };
     writeln!(
         text,
-        "Can't be explained{of_key}: process {} {} => {}{line}.\n\
+        "{first}an't be explained{of_key}: process {} {} => {}{line}.\n\
          Before it returned, {} operations can be explained, in an order that ends with:",
         wrong.process,
         shortened(&call(&wrong.call)),

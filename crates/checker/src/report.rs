@@ -149,6 +149,8 @@ pub struct ViolationReport {
     pub key: String,
     /// The first operation that can't be explained.
     pub operation: OperationReport,
+    /// Whether it is known to be the first one.
+    pub exact: bool,
     /// How many operations can be explained before its return.
     pub explained: usize,
     /// The longest explanation before it: its last operations, in an order that explains them.
@@ -173,6 +175,7 @@ impl ViolationReport {
         ViolationReport {
             key: violation.key.to_string(),
             operation: OperationReport::new(&violation.operation),
+            exact: violation.exact,
             explained: explained.len(),
             explanation_end: explained[end..].iter().map(OperationReport::new).collect(),
             witness: witness.map(|entry| OperationReport::new(&entry.operation)).collect(),

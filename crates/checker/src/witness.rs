@@ -27,7 +27,7 @@ use crate::history::Operation;
 use crate::linearizable::{Partition, search_pruned};
 use crate::model::{Footprint, Model};
 use crate::prune;
-use crate::search::{Budget, FixedState, Found, Span};
+use crate::search::{Budget, Exhausted, FixedState, Found, Span};
 
 /// A small part of a history that is wrong by itself, and therefore proves the whole wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +49,8 @@ pub struct WitnessOperation {
     pub answered: bool,
 }
 
-/// Steps that shrinking may take: it is for people, who wait.
-const SHRINK_STEPS: u64 = 20_000_000;
+/// Steps for one part: one that is hard to judge must not keep us from trying others.
+const STEPS_PER_PART: u64 = 1_000_000;
 
 type Part<Op> = Vec<(usize, Span<Op>)>;
 
@@ -61,11 +61,9 @@ pub(crate) fn shrink<M: Model>(
     position: u64,
     budget: &mut Budget,
 ) -> Witness {
-    let (part, minimal, past_left_out) = budget.within(SHRINK_STEPS, |budget| {
-        let mut shrinking = Shrinking { model, budget, exhausted: false, fresh_start: None };
-        let part = shrinking.all(partition.until(position));
-        (part, !shrinking.exhausted, shrinking.fresh_start.is_some())
-    });
+    let mut shrinking = Shrinking { model, budget, minimal: true, exhausted: false, fresh_start: None };
+    let part = shrinking.all(partition.until(position));
+    let (minimal, past_left_out) = (shrinking.minimal, shrinking.fresh_start.is_some());
     let operation = |(index, span): (usize, Span<M::Op>)| WitnessOperation {
         operation: partition.operations[index].clone(),
         answered: span.returned.is_some(),
@@ -76,6 +74,8 @@ pub(crate) fn shrink<M: Model>(
 struct Shrinking<'a, M: Model> {
     model: &'a M,
     budget: &'a mut Budget,
+    /// Whether every part could be judged.
+    minimal: bool,
     exhausted: bool,
     /// Invocation of the write before which everything was left out.
     fresh_start: Option<u64>,
@@ -155,11 +155,13 @@ impl<M: Model> Shrinking<'_, M> {
             return false;
         }
         let spans: Vec<Span<M::Op>> = part.iter().map(|(_, span)| span.clone()).collect();
-        match search_pruned(self.model, &spans, self.budget) {
+        let judged = |budget: &mut Budget| search_pruned(self.model, &spans, budget);
+        match self.budget.within(STEPS_PER_PART, judged) {
             Found::Stuck { .. } => true,
             Found::Linearization(_) => false,
-            Found::Exhausted(_) => {
-                self.exhausted = true;
+            Found::Exhausted(why) => {
+                self.minimal = false;
+                self.exhausted = why != Exhausted::Steps || self.budget.steps == 0;
                 false
             }
         }

@@ -1,6 +1,6 @@
 //! A counter: add and read.
 
-use super::{Model, call_name, odd_answer};
+use super::{Footprint, Model, call_name, odd_answer};
 use crate::history::{Answer, Call, Value};
 
 /// The specification. Numbers are 64-bit; an addition that would overflow is impossible.
@@ -73,5 +73,22 @@ impl Model for Counter {
 
     fn read_only(&self, op: &CounterOp) -> bool {
         matches!(op, CounterOp::Read(_) | CounterOp::Add { by: 0, .. })
+    }
+    fn leaves(&self, op: &CounterOp) -> Option<i64> {
+        match op {
+            CounterOp::Read(_) => None,
+            CounterOp::Add { after, .. } => *after,
+        }
+    }
+
+    fn footprint(&self, op: &CounterOp) -> Footprint<i64> {
+        match *op {
+            CounterOp::Read(needs) => Footprint::Values { needs, writes: None },
+            CounterOp::Add { after: None, .. } => Footprint::Opaque,
+            CounterOp::Add { by, after: Some(after) } => match after.checked_sub(by) {
+                None => Footprint::Opaque,
+                before => Footprint::Values { needs: before, writes: Some(after) },
+            },
+        }
     }
 }

@@ -208,7 +208,8 @@ impl Model for Kv {
 
     fn leaves(&self, op: &KvOp) -> Option<Value> {
         match op {
-            KvOp::Get(_) | KvOp::Append { .. } | KvOp::Add { .. } => None,
+            KvOp::Get(_) | KvOp::Append { .. } | KvOp::Add { after: None, .. } => None,
+            KvOp::Add { after: Some(after), .. } => Some(Value::text(&after.to_string())),
             KvOp::Delete(_) => Some(Value::Nil),
             KvOp::Set(new)
             | KvOp::GetSet { new, .. }
@@ -232,6 +233,14 @@ impl Model for Kv {
             KvOp::CompareAndSet { expected, new, applied: Some(true) | None } => {
                 values(Some(expected), Some(new))
             }
+            // A number after that is the amount itself may have been added to 0 or to nothing.
+            KvOp::Add { by, after: Some(after) } if after != by => match after.checked_sub(*by) {
+                None => Footprint::Opaque,
+                Some(before) => {
+                    let [before, after] = [before, *after].map(|number| Value::text(&number.to_string()));
+                    values(Some(&before), Some(&after))
+                }
+            },
             KvOp::Append { .. } | KvOp::Add { .. } | KvOp::Delete(Some(true)) => Footprint::Opaque,
             KvOp::SetIfAbsent { applied: Some(false), .. }
             | KvOp::CompareAndSet { applied: Some(false), .. } => Footprint::Opaque,

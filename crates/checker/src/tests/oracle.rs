@@ -69,15 +69,14 @@ fn decided(found: &Found) -> bool {
 fn compare<M: Model>(model: &M, history: &History, name: &str) -> bool {
     let spans = spans_until(model, history, u64::MAX);
     let truth = brute_force::linearizable(model, &spans);
-    for eager_reads in [false, true] {
-        for unknown in [false, true] {
-            let shortcuts = Shortcuts { eager_reads, unknown };
-            let found = search(model, &spans, shortcuts, &mut unlimited());
-            if let Found::Linearization(order) = &found {
-                assert_linearization(model, &spans, order);
-            }
-            assert_eq!(decided(&found), truth, "{name}, {shortcuts:?}: {history:#?}");
+    for bits in 0..16 {
+        let [eager_reads, unknown, clusters, twins] = [0, 1, 2, 3].map(|bit| bits >> bit & 1 == 1);
+        let shortcuts = Shortcuts { eager_reads, unknown, clusters, twins };
+        let found = search(model, &spans, shortcuts, &mut unlimited());
+        if let Found::Linearization(order) = &found {
+            assert_linearization(model, &spans, order);
         }
+        assert_eq!(decided(&found), truth, "{name}, {shortcuts:?}: {history:#?}");
     }
     assert_eq!(
         decided(&search_pruned(model, &spans, &mut unlimited())),
@@ -106,7 +105,7 @@ fn compare<M: Model>(model: &M, history: &History, name: &str) -> bool {
             );
             let before = spans_until(model, history, returned - 1);
             assert!(brute_force::linearizable(model, &before), "{name}: an earlier one can't be explained");
-            assert!(violation.witness.minimal);
+            assert!(violation.witness.minimal && violation.exact);
             let witness: Vec<Span<M::Op>> = (violation.witness.operations.iter())
                 .map(|entry| {
                     let operation = &entry.operation;

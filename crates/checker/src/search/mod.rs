@@ -23,13 +23,33 @@
 //!  3. Equal ones are interchangeable but for their invocations; L can be made to use them in the order of invocation.
 //!  4. If everything is equal but that fewer unknown operations are used, whatever can follow the one can follow the
 //!     other. Of configurations with the same completed operations and state only the minimal sets are remembered.
+//!
+//! **Equal operations in the order of their returns.** If two equal operations may come next, the one that returns first
+//! does: exchanged in L, each still respects real time. One that returns goes before an unknown one.
+//!
+//! **No state is left that is still needed.** If a completed operation to come is possible in the present state only, and
+//! nothing to come can bring this state back, then nothing may change it yet.
+//!
+//! **Clusters** (after Gibbons and Korach, "Testing shared memories", 1997) are a write with all operations that need its
+//! value, and if one of these is a compare-and-set, what needs its new value, and so on, where nothing else brings these
+//! values. If a whole cluster can come next, and the present state is not needed any more, it comes next and nothing else
+//! is tried: in L its operations stand together, for nothing can change the value between them, so they can be moved here
+//! together. This is true if every operation to come depends on one value at most, and writes one at most. Otherwise (a
+//! failed compare-and-set depends on all values but one) the cluster is only tried first.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::hash::BuildHasherDefault;
-use std::time::Instant;
+
+mod budget;
+mod facts;
+mod pending;
 
 use crate::model::Model;
+use facts::{Facts, Left};
+use pending::Pending;
+
+pub(crate) use budget::{Budget, Exhausted};
 
 /// A hasher without a seed of its own: the same search takes the same steps everywhere.
 pub(crate) type FixedState = BuildHasherDefault<DefaultHasher>;
@@ -43,58 +63,6 @@ pub(crate) struct Span<Op> {
     pub(crate) invoked: u64,
     /// Position of the return; `None` if the outcome is unknown.
     pub(crate) returned: Option<u64>,
-}
-
-/// Why a search gave up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exhausted {
-    Steps,
-    Time,
-    Memory,
-}
-
-/// What a search may spend. Shared by all searches of one check.
-#[derive(Clone, Debug)]
-pub(crate) struct Budget {
-    pub(crate) steps: u64,
-    pub(crate) deadline: Option<Instant>,
-    /// For each search by itself, bytes, by estimate.
-    pub(crate) memory_bytes: usize,
-    pub(crate) steps_spent: u64,
-}
-
-/// Asking for the time costs more than a step.
-const STEPS_PER_CLOCK_READ: u64 = 1024;
-
-impl Budget {
-    fn step(&mut self) -> Result<(), Exhausted> {
-        if self.steps == 0 {
-            return Err(Exhausted::Steps);
-        }
-        self.steps -= 1;
-        self.steps_spent += 1;
-        if self.steps_spent.is_multiple_of(STEPS_PER_CLOCK_READ) {
-            self.check_deadline()?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn check_deadline(&self) -> Result<(), Exhausted> {
-        match self.deadline {
-            Some(deadline) if Instant::now() >= deadline => Err(Exhausted::Time),
-            _ => Ok(()),
-        }
-    }
-
-    /// Runs `search` with at most `steps`; the rest stays.
-    pub(crate) fn within<T>(&mut self, steps: u64, search: impl FnOnce(&mut Budget) -> T) -> T {
-        let granted = steps.min(self.steps);
-        let kept = self.steps - granted;
-        self.steps = granted;
-        let result = search(self);
-        self.steps += kept;
-        result
-    }
 }
 
 /// What a search found.
@@ -113,10 +81,13 @@ pub(crate) enum Found {
 pub(crate) struct Shortcuts {
     pub(crate) eager_reads: bool,
     pub(crate) unknown: bool,
+    pub(crate) clusters: bool,
+    pub(crate) twins: bool,
 }
 
 impl Shortcuts {
-    pub(crate) const ALL: Shortcuts = Shortcuts { eager_reads: true, unknown: true };
+    pub(crate) const ALL: Shortcuts =
+        Shortcuts { eager_reads: true, unknown: true, clusters: true, twins: true };
 }
 
 /// Searches for a linearization. Exponential at worst in the number of operations that overlap; linear in the length of
@@ -133,75 +104,28 @@ pub(crate) fn search<M: Model>(
 type Words = Box<[u64]>;
 const NONE: u32 = u32::MAX;
 
-/// Events of completed operations: operation i invokes at node 2i and returns at node 2i + 1; the last node is the head.
-#[derive(Debug)]
-struct Pending {
-    next: Vec<u32>,
-    previous: Vec<u32>,
-    head: u32,
-}
-
-impl Pending {
-    fn new(mut events: Vec<(u64, u32)>) -> Pending {
-        events.sort_unstable();
-        assert!(events.windows(2).all(|two| two[0].0 != two[1].0), "no two events share a position");
-        let head = u32::try_from(events.len()).expect("a partition has fewer than 2^32 events");
-        let mut pending =
-            Pending { next: vec![NONE; events.len() + 1], previous: vec![NONE; events.len() + 1], head };
-        let mut last = head;
-        for (_, node) in events {
-            pending.next[last as usize] = node;
-            pending.previous[node as usize] = last;
-            last = node;
-        }
-        pending
-    }
-
-    fn unlink(&mut self, node: u32) {
-        let (before, after) = (self.previous[node as usize], self.next[node as usize]);
-        self.next[before as usize] = after;
-        if after != NONE {
-            self.previous[after as usize] = before;
-        }
-    }
-
-    fn relink(&mut self, node: u32) {
-        let (before, after) = (self.previous[node as usize], self.next[node as usize]);
-        self.next[before as usize] = node;
-        if after != NONE {
-            self.previous[after as usize] = node;
-        }
-    }
-
-    fn lift(&mut self, operation: usize) {
-        self.unlink(2 * operation as u32);
-        self.unlink(2 * operation as u32 + 1);
-    }
-
-    /// Undoes the last `lift` that is not undone.
-    fn unlift(&mut self, operation: usize) {
-        self.relink(2 * operation as u32 + 1);
-        self.relink(2 * operation as u32);
-    }
-
-    fn first(&self) -> u32 {
-        self.next[self.head as usize]
-    }
-}
-
+/// An operation, by its place among those of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Choice {
-    /// A completed operation.
+enum Item {
     Completed(usize),
-    /// A completed operation that changes nothing: there is no other choice in its place.
-    Eager(usize),
-    /// One of unknown outcome.
     Unknown(usize),
+}
+
+/// What is tried if nothing comes of a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Otherwise {
+    /// The candidates after it.
+    Next,
+    /// All candidates: it was only preferred.
+    All,
+    /// Nothing: there is no other choice in its place.
+    Nothing,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Frame {
-    choice: Choice,
+    item: Item,
+    otherwise: Otherwise,
     state_before: u32,
 }
 
@@ -223,10 +147,14 @@ struct Search<'a, M: Model> {
     twin: Vec<Option<usize>>,
     /// Of each completed operation: how many were invoked before it returned.
     reach: Vec<usize>,
+    facts: Vec<Facts>,
+    /// Of completed operations; by class of equal ones, in the order of their returns.
+    classes: Vec<Vec<usize>>,
+    left: Left,
     pending: Pending,
     linearized: Vec<u64>,
     used: Vec<u64>,
-    left: usize,
+    to_come: usize,
     states: Vec<M::State>,
     state_numbers: HashMap<M::State, u32, FixedState>,
     state: u32,
@@ -268,7 +196,7 @@ impl<'a, M: Model> Search<'a, M> {
         let twin = unknown.iter().enumerate().map(|(number, &index)| latest.insert(&spans[index].op, number));
         let twin = twin.collect();
         let initial = model.initial();
-        Search {
+        let mut search = Search {
             model,
             spans,
             shortcuts,
@@ -277,7 +205,10 @@ impl<'a, M: Model> Search<'a, M> {
             pending: Pending::new(events),
             linearized: vec![0; completed.len().div_ceil(64)],
             used: vec![0; unknown.len().div_ceil(64)],
-            left: completed.len(),
+            to_come: completed.len(),
+            facts: Vec::new(),
+            classes: Vec::new(),
+            left: Left::default(),
             states: vec![initial.clone()],
             state_numbers: HashMap::from_iter([(initial, 0)]),
             state: 0,
@@ -287,16 +218,53 @@ impl<'a, M: Model> Search<'a, M> {
             stuck_at: None,
             completed,
             unknown,
+        };
+        search.learn();
+        search
+    }
+
+    /// Facts of all operations, and what is left of them at first: everything.
+    fn learn(&mut self) {
+        let mut classes: HashMap<&M::Op, u32, FixedState> = HashMap::default();
+        for span in self.spans {
+            let class = classes.len() as u32;
+            let class = *classes.entry(&span.op).or_insert(class);
+            let facts = Facts::of(self.model, &span.op, class, |state| self.number(state));
+            self.facts.push(facts);
+        }
+        self.left =
+            Left::of(self.states.len(), self.spans.iter().map(|span| span.returned.is_some()), &self.facts);
+        let mut by_class = vec![Vec::new(); classes.len()];
+        for (number, &index) in self.completed.iter().enumerate() {
+            by_class[self.facts[index].class as usize].push(number);
+        }
+        for class in &mut by_class {
+            class.sort_by_key(|&number| self.spans[self.completed[number]].returned);
+        }
+        self.classes = by_class;
+    }
+
+    fn index(&self, item: Item) -> usize {
+        match item {
+            Item::Completed(number) => self.completed[number],
+            Item::Unknown(number) => self.unknown[number],
         }
     }
 
     fn run(mut self, budget: &mut Budget) -> Found {
+        if let Err(why) = budget.check_deadline() {
+            return Found::Exhausted(why);
+        }
         loop {
             // A configuration that was not tried before, or has to be left at once.
             let mut cursor = match self.arrive(budget) {
                 Err(why) => return Found::Exhausted(why),
-                Ok(_) if self.left == 0 => return Found::Linearization(self.order()),
-                Ok(true) => Some(Cursor::Completed(self.pending.first())),
+                Ok(_) if self.to_come == 0 => return Found::Linearization(self.order()),
+                Ok(true) => match self.prefer_cluster(budget) {
+                    Err(why) => return Found::Exhausted(why),
+                    Ok(true) => continue,
+                    Ok(false) => Some(Cursor::Completed(self.pending.first())),
+                },
                 Ok(false) => None,
             };
             loop {
@@ -318,10 +286,14 @@ impl<'a, M: Model> Search<'a, M> {
 
     /// Takes what can be taken without a choice, then tells whether this configuration is new.
     fn arrive(&mut self, budget: &mut Budget) -> Result<bool, Exhausted> {
-        if self.shortcuts.eager_reads {
+        loop {
             self.take_reads(budget)?;
+            let cluster = self.shortcuts.clusters && self.left.only_single_values();
+            if !(cluster && self.to_come > 0 && self.close_cluster(Otherwise::Nothing, budget)?) {
+                break;
+            }
         }
-        if self.left == 0 {
+        if self.to_come == 0 {
             return Ok(true);
         }
         let new = self.remember();
@@ -329,17 +301,20 @@ impl<'a, M: Model> Search<'a, M> {
     }
 
     fn take_reads(&mut self, budget: &mut Budget) -> Result<(), Exhausted> {
+        if !self.shortcuts.eager_reads {
+            return Ok(());
+        }
         let mut node = self.pending.first();
         while node != NONE && node.is_multiple_of(2) {
             let number = node as usize / 2;
-            let op = &self.spans[self.completed[number]].op;
+            let index = self.completed[number];
             let after = self.pending.next[node as usize];
-            if self.model.read_only(op) {
+            if self.facts[index].read_only {
                 budget.step()?;
                 let state = &self.states[self.state as usize];
-                if let Some(next) = self.model.step(state, op) {
+                if let Some(next) = self.model.step(state, &self.spans[index].op) {
                     assert!(next == *state, "a read-only operation changes nothing");
-                    self.push(Choice::Eager(number), self.state);
+                    self.push(Item::Completed(number), Otherwise::Nothing, self.state);
                     // Its return was perhaps what ended the candidates: start again from the first.
                     node = self.pending.first();
                     continue;
@@ -352,49 +327,157 @@ impl<'a, M: Model> Search<'a, M> {
 
     /// Goes to the next configuration; `false` if there is none left from here.
     fn choose(&mut self, mut cursor: Cursor, budget: &mut Budget) -> Result<bool, Exhausted> {
-        let after_unknown = self.shortcuts.unknown
-            && self.stack.last().is_some_and(|frame| matches!(frame.choice, Choice::Unknown(_)));
+        let end = self.first_return();
         while let Cursor::Completed(node) = cursor {
             if node == NONE || !node.is_multiple_of(2) {
                 cursor = Cursor::Unknown(0);
                 break;
             }
-            let number = node as usize / 2;
             budget.step()?;
-            let op = &self.spans[self.completed[number]].op;
-            if !(after_unknown && self.model.overwrites(op))
-                && let Some(next) = self.model.step(&self.states[self.state as usize], op)
-            {
-                let next = self.number(next);
-                self.push(Choice::Completed(number), next);
+            let number = node as usize / 2;
+            if !self.has_twin_to_come(self.completed[number], end) && self.take(Item::Completed(number)) {
                 return Ok(true);
             }
             cursor = Cursor::Completed(self.pending.next[node as usize]);
         }
         let Cursor::Unknown(first) = cursor else { unreachable!("completed operations were left above") };
-        let end = self.first_return();
         for number in first..self.unknown.len() {
-            let span = &self.spans[self.unknown[number]];
-            if span.invoked > end {
+            let index = self.unknown[number];
+            if self.spans[index].invoked > end {
                 break;
             }
             if bit(&self.used, number) || self.skips_twin(number) {
                 continue;
             }
             budget.step()?;
-            if after_unknown && self.model.overwrites(&span.op) {
-                continue;
-            }
-            let state = &self.states[self.state as usize];
-            if let Some(next) = self.model.step(state, &span.op)
-                && next != *state
-            {
-                let next = self.number(next);
-                self.push(Choice::Unknown(number), next);
+            if !self.has_twin_to_come(index, end) && self.take(Item::Unknown(number)) {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Linearizes an operation next, if that is possible and may lead anywhere.
+    fn take(&mut self, item: Item) -> bool {
+        let index = self.index(item);
+        let facts = self.facts[index];
+        if self.is_after_unknown() && facts.overwrites {
+            return false;
+        }
+        let state = &self.states[self.state as usize];
+        let Some(next) = self.model.step(state, &self.spans[index].op) else { return false };
+        let changes = next != *state;
+        let completed = matches!(item, Item::Completed(_));
+        if !changes && !completed {
+            return false;
+        }
+        if self.shortcuts.clusters && changes && self.left.needs_without(self.state, &facts, completed) {
+            return false;
+        }
+        let next = self.number(next);
+        self.push(item, Otherwise::Next, next);
+        true
+    }
+
+    fn is_after_unknown(&self) -> bool {
+        self.shortcuts.unknown
+            && self.stack.last().is_some_and(|frame| matches!(frame.item, Item::Unknown(_)))
+    }
+
+    /// Whether an equal completed operation may come next and returns earlier.
+    fn has_twin_to_come(&self, index: usize, end: u64) -> bool {
+        if !self.shortcuts.twins {
+            return false;
+        }
+        let class = &self.classes[self.facts[index].class as usize];
+        let span = |number: &usize| &self.spans[self.completed[*number]];
+        // What returned before `end` is linearized.
+        let first = class.partition_point(|number| span(number).returned < Some(end));
+        let earlier = class[first..].iter().take_while(|number| {
+            self.spans[index].returned.is_none_or(|returned| span(number).returned < Some(returned))
+        });
+        let mut earlier = earlier.filter(|&number| !bit(&self.linearized, *number));
+        earlier.any(|number| span(number).invoked < end)
+    }
+
+    /// Tries a cluster first where other choices have to stay open. `false` if there is none.
+    fn prefer_cluster(&mut self, budget: &mut Budget) -> Result<bool, Exhausted> {
+        if !self.shortcuts.clusters || self.left.only_single_values() {
+            return Ok(false);
+        }
+        self.close_cluster(Otherwise::All, budget)
+    }
+
+    /// Linearizes a cluster next, if there is one. With other choices open only the write that begins it, for the rest of
+    /// it follows by itself.
+    fn close_cluster(&mut self, otherwise: Otherwise, budget: &mut Budget) -> Result<bool, Exhausted> {
+        if self.is_after_unknown() || !self.left.is_over(self.state) {
+            return Ok(false);
+        }
+        let end = self.first_return();
+        let mut begins = Vec::new();
+        let mut node = self.pending.first();
+        while node.is_multiple_of(2) {
+            begins.push(Item::Completed(node as usize / 2));
+            node = self.pending.next[node as usize];
+        }
+        let unknown = self.unknown.iter().take_while(|&&index| self.spans[index].invoked < end).enumerate();
+        let unused = unknown.filter(|(number, _)| !bit(&self.used, *number));
+        begins.extend(unused.map(|(number, _)| Item::Unknown(number)));
+        for item in begins {
+            budget.step()?;
+            let facts = self.facts[self.index(item)];
+            let Some(leaves) = facts.leaves.filter(|_| facts.overwrites) else { continue };
+            let wanted = matches!(item, Item::Completed(_)) || self.left.is_needed(leaves);
+            if !wanted || !self.left.is_last_chance(leaves) {
+                continue;
+            }
+            let (mark, state) = (self.stack.len(), self.state);
+            self.push(item, Otherwise::Nothing, leaves);
+            let closed = self.close(budget)?;
+            if !closed || otherwise == Otherwise::All {
+                while self.stack.len() > mark {
+                    self.pop();
+                }
+                assert!(self.state == state, "what was undone is as before");
+            }
+            if closed && otherwise == Otherwise::All {
+                self.push(item, Otherwise::All, leaves);
+            }
+            if closed {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Linearizes all that needs the present state, and what needs the state that the last of them leaves, and so on.
+    fn close(&mut self, budget: &mut Budget) -> Result<bool, Exhausted> {
+        loop {
+            self.take_reads(budget)?;
+            if self.left.is_over(self.state) {
+                return Ok(true);
+            }
+            let mut node = self.pending.first();
+            let mut only = None;
+            while node != NONE && node.is_multiple_of(2) {
+                budget.step()?;
+                let facts = self.facts[self.completed[node as usize / 2]];
+                if facts.needs == Some(self.state) {
+                    only = facts.leaves.map(|leaves| (node as usize / 2, leaves));
+                    break;
+                }
+                node = self.pending.next[node as usize];
+            }
+            match only {
+                Some((number, leaves))
+                    if self.left.is_needed_once(self.state) && self.left.is_last_chance(leaves) =>
+                {
+                    self.push(Item::Completed(number), Otherwise::Nothing, leaves);
+                }
+                _ => return Ok(false),
+            }
+        }
     }
 
     fn skips_twin(&self, number: usize) -> bool {
@@ -416,41 +499,50 @@ impl<'a, M: Model> Search<'a, M> {
         node as usize / 2
     }
 
-    fn push(&mut self, choice: Choice, next_state: u32) {
-        match choice {
-            Choice::Completed(number) | Choice::Eager(number) => {
+    fn push(&mut self, item: Item, otherwise: Otherwise, next_state: u32) {
+        self.left.take(&self.facts[self.index(item)], matches!(item, Item::Completed(_)));
+        match item {
+            Item::Completed(number) => {
                 assert!(!bit(&self.linearized, number), "an operation is linearized once");
                 flip(&mut self.linearized, number);
                 self.pending.lift(number);
-                self.left -= 1;
+                self.to_come -= 1;
             }
-            Choice::Unknown(number) => {
+            Item::Unknown(number) => {
                 assert!(!bit(&self.used, number), "an operation is linearized once");
                 flip(&mut self.used, number);
             }
         }
-        self.stack.push(Frame { choice, state_before: self.state });
+        self.stack.push(Frame { item, otherwise, state_before: self.state });
         self.state = next_state;
     }
 
-    /// Undoes the last choice and says where to go on from there; `None` if nothing is left to undo.
+    fn pop(&mut self) -> Option<Frame> {
+        let frame = self.stack.pop()?;
+        self.state = frame.state_before;
+        match frame.item {
+            Item::Completed(number) => {
+                flip(&mut self.linearized, number);
+                self.pending.unlift(number);
+                self.to_come += 1;
+            }
+            Item::Unknown(number) => flip(&mut self.used, number),
+        }
+        self.left.put_back(&self.facts[self.index(frame.item)], matches!(frame.item, Item::Completed(_)));
+        Some(frame)
+    }
+
+    /// Undoes choices up to one that had others beside it, and says where to go on; `None` if there is none.
     fn retreat(&mut self) -> Option<Cursor> {
         loop {
-            let frame = self.stack.pop()?;
-            self.state = frame.state_before;
-            match frame.choice {
-                Choice::Completed(number) | Choice::Eager(number) => {
-                    flip(&mut self.linearized, number);
-                    self.pending.unlift(number);
-                    self.left += 1;
-                    if frame.choice == Choice::Completed(number) {
-                        return Some(Cursor::Completed(self.pending.next[2 * number]));
-                    }
+            let frame = self.pop()?;
+            match (frame.otherwise, frame.item) {
+                (Otherwise::Nothing, _) => {}
+                (Otherwise::All, _) => return Some(Cursor::Completed(self.pending.first())),
+                (Otherwise::Next, Item::Completed(number)) => {
+                    return Some(Cursor::Completed(self.pending.next[2 * number]));
                 }
-                Choice::Unknown(number) => {
-                    flip(&mut self.used, number);
-                    return Some(Cursor::Unknown(number + 1));
-                }
+                (Otherwise::Next, Item::Unknown(number)) => return Some(Cursor::Unknown(number + 1)),
             }
         }
     }
@@ -508,11 +600,7 @@ impl<'a, M: Model> Search<'a, M> {
     }
 
     fn order(&self) -> Vec<usize> {
-        let index = |frame: &Frame| match frame.choice {
-            Choice::Completed(number) | Choice::Eager(number) => self.completed[number],
-            Choice::Unknown(number) => self.unknown[number],
-        };
-        self.stack.iter().map(index).collect()
+        self.stack.iter().map(|frame| self.index(frame.item)).collect()
     }
 }
 
