@@ -39,12 +39,12 @@ impl Command {
         if !spec.takes(arguments.len()) {
             return Err(wrong_arity(spec));
         }
-        if let Some(sub) = arguments.get(1) {
-            if spec.flags.contains(Flags::CONTAINER) {
-                spec = table::find_subcommand(spec.name, sub).ok_or_else(|| unknown_sub(spec, sub))?;
-                if !spec.takes(arguments.len()) {
-                    return Err(wrong_arity(spec));
-                }
+        if let Some(sub) = arguments.get(1)
+            && spec.flags.contains(Flags::CONTAINER)
+        {
+            spec = table::find_subcommand(spec.name, sub).ok_or_else(|| unknown_sub(spec, sub))?;
+            if !spec.takes(arguments.len()) {
+                return Err(wrong_arity(spec));
             }
         }
         Ok(Command { spec, arguments })

@@ -68,7 +68,7 @@ pub fn list(arguments: &Arguments) -> Value {
     if filter.eq_ignore_ascii_case(b"pattern") {
         names(&|spec| glob::matches(value, spec.name.as_bytes()))
     } else if filter.eq_ignore_ascii_case(b"aclcat") {
-        names(&|spec| categories(spec).any(|category| category[1..].as_bytes().eq_ignore_ascii_case(value)))
+        names(&|spec| categories(spec).any(|category| category.as_bytes()[1..].eq_ignore_ascii_case(value)))
     } else if filter.eq_ignore_ascii_case(b"module") {
         names(&|_| false)
     } else {

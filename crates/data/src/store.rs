@@ -227,8 +227,9 @@ impl Store {
 
     /// Frees up to `limit` discarded entries; whether there are more.
     pub(crate) fn free(&mut self, limit: usize) -> bool {
+        let more_deadlines = self.deadlines.free(limit);
         if self.freeing.is_none() && self.discarded.is_empty() {
-            return false;
+            return more_deadlines;
         }
         for _ in 0..limit {
             if self.freeing.as_mut().is_some_and(|entries| entries.next().is_some()) {
@@ -236,7 +237,7 @@ impl Store {
             }
             self.freeing = self.discarded.pop().map(HashTable::into_iter);
             if self.freeing.is_none() {
-                return false;
+                return more_deadlines;
             }
         }
         true

@@ -177,7 +177,7 @@ pub(crate) fn getex(write: &mut Write<'_>, arguments: &Arguments) -> Reply {
 
 /// Key and value pairs; the name counts, so their number with it is odd.
 fn check_pairs(write: &Write<'_>, arguments: &Arguments, name: &str) -> Result<(), ErrorReply> {
-    if arguments.len() % 2 == 0 {
+    if arguments.len().is_multiple_of(2) {
         return Err(ErrorReply::err(format!("wrong number of arguments for '{name}' command")));
     }
     arguments.iter().skip(2).step_by(2).try_for_each(|value| write.check_length(value.len()))

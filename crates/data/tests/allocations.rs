@@ -10,7 +10,7 @@ use keypact_resp::{Arguments, Value};
 
 struct Counting;
 
-#[allow(clippy::disallowed_types, reason = "counts of this thread only, as the test harness has its own")]
+#[allow(clippy::disallowed_macros, reason = "counts of this thread only, as the test harness has its own")]
 mod count {
     use super::Cell;
     thread_local!(pub(super) static COUNT: Cell<usize> = const { Cell::new(0) });
@@ -41,8 +41,8 @@ fn allocations(work: impl FnOnce()) -> usize {
 
 fn command(parts: &[&[u8]]) -> Command {
     let mut bytes = BytesMut::new();
-    Command::parse(Arguments::from_parts(parts)).unwrap().encode(&mut bytes);
-    Command::decode(bytes.freeze()).unwrap()
+    Command::parse(Arguments::from_parts(parts)).expect("a command").encode(&mut bytes);
+    Command::decode(bytes.freeze()).expect("what was encoded")
 }
 
 #[test]
@@ -66,11 +66,8 @@ fn the_hot_path_allocates_little() {
     // The first read makes the value shareable, once.
     assert!(matches!(partition.read(1, &get), Value::Bulk(_)));
     assert_eq!(allocations(|| drop(partition.read(1, &get))), 0);
-    assert_eq!(
-        allocations(|| drop(partition.read(1, &command(&[b"GET", b"none"])))) - 4,
-        0,
-        "beyond making the command"
-    );
+    let missing = command(&[b"GET", b"none"]);
+    assert_eq!(allocations(|| assert!(partition.read(1, &missing).is_null())), 0);
     let arguments = Arguments::from_parts(&[b"gEt", b"key:77"]);
-    assert_eq!(allocations(|| drop(Command::parse(arguments.clone()).unwrap())), 0);
+    assert_eq!(allocations(|| assert!(Command::parse(arguments).is_ok())), 0);
 }

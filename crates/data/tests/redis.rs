@@ -68,7 +68,7 @@ impl Redis {
     fn now_ms(&mut self) -> u64 {
         let Value::Array(items) = self.answer(&[b"TIME"]) else { panic!("TIME gives two numbers") };
         let number = |index: usize| -> u64 {
-            std::str::from_utf8(items[index].as_bytes().unwrap()).unwrap().parse().unwrap()
+            String::from_utf8_lossy(items[index].as_bytes().unwrap_or_default()).parse().expect("a number")
         };
         number(0) * 1000 + number(1) / 1000
     }

@@ -94,26 +94,29 @@ fn steps(count: usize) -> impl Strategy<Value = Vec<Step>> {
 /// The step's command, through its bytes.
 fn command(step: &Step) -> Command {
     let Some(template) = WRITES.get(step.write) else {
-        return Command::parse(Arguments::from_parts(&[b"FLUSHALL"])).unwrap();
+        return Command::parse(Arguments::from_parts(&[b"FLUSHALL"])).expect("a command");
     };
     let mut words = step.words.iter().cycle();
     let parts: Vec<Vec<u8>> = template
         .split(' ')
         .map(|part| match part {
-            "K" => format!("key:{}", words.next().unwrap() % 60).into_bytes(),
+            "K" => format!("key:{}", words.next().expect("a cycle") % 60).into_bytes(),
             // One in eight is longer than what is copied.
             "V" => {
-                let word = *words.next().unwrap();
-                vec![b'a' + (word % 26) as u8; if word % 8 == 0 { 1_500 } else { usize::from(word % 40) }]
+                let word = *words.next().expect("a cycle");
+                vec![
+                    b'a' + (word % 26) as u8;
+                    if word.is_multiple_of(8) { 1_500 } else { usize::from(word % 40) }
+                ]
             }
-            "N" => (words.next().unwrap() % 100).to_string().into_bytes(),
+            "N" => (words.next().expect("a cycle") % 100).to_string().into_bytes(),
             other => other.as_bytes().to_vec(),
         })
         .collect();
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
     let mut bytes = BytesMut::new();
-    Command::parse(Arguments::from_parts(&parts)).unwrap().encode(&mut bytes);
-    Command::decode(bytes.freeze()).unwrap()
+    Command::parse(Arguments::from_parts(&parts)).expect("a command").encode(&mut bytes);
+    Command::decode(bytes.freeze()).expect("what was encoded")
 }
 
 fn same(a: &Partition, b: &Partition) {
@@ -215,9 +218,9 @@ proptest! {
 fn restore(chunks: &[Bytes]) -> Partition {
     let mut loader = Loader::new();
     for chunk in chunks {
-        loader.chunk(chunk.clone()).unwrap();
+        loader.chunk(chunk.clone()).expect("a good chunk");
     }
-    let partition = loader.finish().unwrap();
+    let partition = loader.finish().expect("a whole snapshot");
     partition.assert_invariants();
     partition
 }

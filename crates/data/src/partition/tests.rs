@@ -87,7 +87,7 @@ fn a_strong_read_that_meets_a_deadline_asks_for_a_tick() {
         ("DBSIZE", false, true, true),
         ("SCAN 0", false, true, true),
     ] {
-        assert_eq!(meets(&partition, line, START_MS), false, "{line}");
+        assert!(!meets(&partition, line, START_MS), "{line}");
         assert_eq!(meets(&partition, line, START_MS + 99), before, "{line}");
         assert_eq!(meets(&partition, line, START_MS + 100), at_a, "{line}");
         assert_eq!(meets(&partition, line, START_MS + 200), at_b, "{line}");
@@ -255,6 +255,7 @@ fn flushing_leaves_a_snapshot_whole() {
     assert_eq!(loaded(&pieces).state_hash(), hash);
     assert_eq!(partition.len(), 1);
     while partition.reclaim(100) {}
+    assert!(!partition.reclaim(1));
     partition.assert_invariants();
 }
 

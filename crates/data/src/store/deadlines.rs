@@ -1,6 +1,6 @@
 //! When keys expire: an ordered index from deadlines to places.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
 
 use super::Location;
@@ -10,6 +10,8 @@ use super::Location;
 pub(crate) struct Deadlines {
     entries: BTreeMap<(u64, u64), u32>,
     len: usize,
+    /// Flushed, waiting to be freed bit by bit.
+    discarded: Vec<btree_map::IntoIter<(u64, u64), u32>>,
 }
 
 impl Deadlines {
@@ -33,8 +35,20 @@ impl Deadlines {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.entries = BTreeMap::new();
+        let flushed = core::mem::take(&mut self.entries);
+        if !flushed.is_empty() {
+            self.discarded.push(flushed.into_iter());
+        }
         self.len = 0;
+    }
+
+    /// Frees up to `limit` flushed deadlines; whether there are more.
+    pub(crate) fn free(&mut self, limit: usize) -> bool {
+        let Some(flushed) = self.discarded.last_mut() else { return false };
+        if flushed.by_ref().take(limit).count() < limit {
+            self.discarded.pop();
+        }
+        true
     }
 
     /// The earliest deadline.

@@ -10,6 +10,11 @@
 //! Replies: `+status`, `-error`, `:integer`, `"bulk"`, `(nil)`, `(nil array)`, `[elements]`, and `{elements}` sorted for
 //! commands that list keys in an order of their own. `~` before an integer that time changes: within 300 of it.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test reads its stories from files; the crate itself reads none"
+)]
+
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -32,8 +37,11 @@ pub(crate) fn folder() -> PathBuf {
 }
 
 pub(crate) fn files() -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> =
-        folder().read_dir().expect("the folder of stories").map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = folder()
+        .read_dir()
+        .expect("the folder of stories")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     files.sort();
     assert!(files.len() >= 5, "stories are there");
@@ -73,10 +81,10 @@ pub(crate) fn run(
     let mut wrong: Vec<String> = Vec::new();
     for line in read(path) {
         match line {
-            Line::Note(text) => writeln!(rewritten, "{text}").unwrap(),
+            Line::Note(text) => writeln!(rewritten, "{text}").expect("a string takes all"),
             Line::Advance(time) => {
                 advance(time);
-                writeln!(rewritten, "@ {time}").unwrap();
+                writeln!(rewritten, "@ {time}").expect("a string takes all");
             }
             Line::Command { arguments, text, differs, reply } => {
                 let parts: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
@@ -95,7 +103,7 @@ pub(crate) fn run(
                     }
                     None => reply,
                 };
-                writeln!(rewritten, "{text}\n{expected}").unwrap();
+                writeln!(rewritten, "{text}\n{expected}").expect("a string takes all");
             }
         }
     }
@@ -179,18 +187,24 @@ fn quoted(bytes: &mut impl Iterator<Item = u8>) -> Vec<u8> {
             b'"' => return word,
             b'\\' => match bytes.next().expect("something to escape") {
                 b'x' => {
-                    let digits = [bytes.next().unwrap(), bytes.next().unwrap()];
-                    word.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
+                    let digits = [
+                        bytes.next().expect("more of the escape"),
+                        bytes.next().expect("more of the escape"),
+                    ];
+                    word.push(
+                        u8::from_str_radix(&String::from_utf8_lossy(&digits), 16)
+                            .expect("two hexadecimal digits"),
+                    );
                 }
                 b'n' => word.push(b'\n'),
                 b'r' => word.push(b'\r'),
                 b't' => word.push(b'\t'),
                 // A long value: "\(a*1000)" stands for a thousand a.
                 b'(' => {
-                    let letter = bytes.next().unwrap();
+                    let letter = bytes.next().expect("more of the escape");
                     assert_eq!(bytes.next(), Some(b'*'));
                     let digits: Vec<u8> = bytes.by_ref().take_while(|&byte| byte != b')').collect();
-                    let count: usize = std::str::from_utf8(&digits).unwrap().parse().unwrap();
+                    let count: usize = String::from_utf8_lossy(&digits).parse().expect("a count");
                     word.extend(std::iter::repeat_n(letter, count));
                 }
                 other => word.push(other),
