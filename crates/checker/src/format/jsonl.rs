@@ -31,7 +31,7 @@ use crate::history::{Answer, Call, History, Outcome, Recorder, Value};
 
 const FIELDS: [&str; 7] = ["process", "type", "time_ns", "op", "key", "value", "expected"];
 
-/// Reads a history in our own format (described in the source, and in the manual).
+/// Reads a history in our own format, described at the head of this module.
 ///
 /// # Errors
 /// The first line that is malformed or impossible.

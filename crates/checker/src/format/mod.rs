@@ -1,9 +1,9 @@
 //! Reading histories from text, in whatever format they come.
 
 pub mod edn;
-mod edn_history;
-mod jepsen_log;
-mod jsonl;
+pub mod edn_history;
+pub mod jepsen_log;
+pub mod jsonl;
 #[cfg(test)]
 mod tests;
 
@@ -23,11 +23,11 @@ pub const MAX_HISTORY_BYTES: usize = 1 << 30;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
-    /// Ours: one JSON object a line. See [`read_jsonl`].
+    /// Ours: one JSON object a line. See [`jsonl`].
     Jsonl,
-    /// EDN maps, in a vector or one after the other, as Jepsen and Knossos write them. See [`read_edn`].
+    /// EDN maps, in a vector or one after the other, as Jepsen and Knossos write them. See [`edn_history`].
     Edn,
-    /// Lines of a Jepsen log. See [`read_jepsen_log`].
+    /// Lines of a Jepsen log. See [`jepsen_log`].
     JepsenLog,
 }
 
