@@ -1,5 +1,10 @@
 //! What the hot path allocates: nothing for GET, at most two for SET of a new key.
 #![allow(unsafe_code, reason = "counting allocations takes an allocator, which is unsafe to write")]
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_types,
+    reason = "counts of this thread only, as the test harness has its own"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -10,16 +15,12 @@ use keypact_resp::{Arguments, Value};
 
 struct Counting;
 
-#[allow(clippy::disallowed_macros, reason = "counts of this thread only, as the test harness has its own")]
-mod count {
-    use super::Cell;
-    thread_local!(pub(super) static COUNT: Cell<usize> = const { Cell::new(0) });
-}
+thread_local!(static COUNT: Cell<usize> = const { Cell::new(0) });
 
 // SAFETY: passes everything on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count::COUNT.with(|count| count.set(count.get() + 1));
+        COUNT.with(|count| count.set(count.get() + 1));
         // SAFETY: the caller keeps `alloc`'s contract.
         unsafe { System.alloc(layout) }
     }
@@ -34,9 +35,9 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn allocations(work: impl FnOnce()) -> usize {
-    let before = count::COUNT.with(Cell::get);
+    let before = COUNT.with(Cell::get);
     work();
-    count::COUNT.with(Cell::get) - before
+    COUNT.with(Cell::get) - before
 }
 
 fn command(parts: &[&[u8]]) -> Command {
