@@ -3,6 +3,8 @@
 mod driver;
 mod elections;
 mod limits;
+#[cfg(feature = "plant")]
+mod plants;
 mod reads;
 mod recovery;
 mod replication;

@@ -5,6 +5,8 @@ use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use keypact_log::Position;
+
 use super::state_machine_safety::StateMachineSafety;
 use super::{Step, Violation};
 
@@ -15,11 +17,27 @@ const IN_CHECKPOINT: u64 = u64::MAX;
 pub(super) struct AcknowledgedDurable {
     /// For each member, by index: the term of the entry that its disk holds. Kept while it is down.
     disks: Vec<Vec<u64>>,
+    /// For each member the last entry that its disk holds.
+    lasts: Vec<Position>,
 }
 
 impl AcknowledgedDurable {
     pub(super) fn new(members: usize) -> AcknowledgedDurable {
-        AcknowledgedDurable { disks: vec![vec![IN_CHECKPOINT]; members] }
+        AcknowledgedDurable {
+            disks: vec![vec![IN_CHECKPOINT]; members],
+            lasts: vec![Position::default(); members],
+        }
+    }
+
+    /// Whether the member's disk holds the committed entry at `index`, which has `term`.
+    pub(super) fn holds(&self, member: usize, index: u64, term: u64) -> bool {
+        let held = self.disks[member].get(length(index) - 1);
+        held.is_some_and(|held| *held == IN_CHECKPOINT || *held == term)
+    }
+
+    /// For each member the last entry that its disk holds.
+    pub(super) fn lasts(&self) -> &[Position] {
+        &self.lasts
     }
 
     /// Takes over what is durable at the member.
@@ -33,6 +51,8 @@ impl AcknowledgedDurable {
             disk.resize(base, IN_CHECKPOINT);
         }
         let durable = tail.durable_index();
+        let durable_term = tail.term_at(durable).expect("between base and end");
+        self.lasts[step.at] = Position { index: durable, term: durable_term };
         disk.truncate(length(durable).max(base));
         let Some(slots) = tail.slots_from(disk.len() as u64) else { return };
         disk.extend(slots.take_while(|slot| slot.entry.index() <= durable).map(|slot| slot.entry.term()));
@@ -50,19 +70,15 @@ impl AcknowledgedDurable {
             return Ok(());
         }
         // With log matching, the highest new index stands for all below it.
-        let term = committed.term_at(index);
-        let place = length(index) - 1;
-        let holds = |disk: &&Vec<u64>| {
-            disk.get(place).is_some_and(|held| *held == IN_CHECKPOINT || Some(*held) == term)
-        };
-        let copies = self.disks.iter().filter(holds).count();
+        let term = committed.term_at(index).expect("it was just committed");
+        let copies = (0..self.disks.len()).filter(|member| self.holds(*member, index, term)).count();
         if copies > self.disks.len() / 2 {
             return Ok(());
         }
         Err(Violation {
             property: "acknowledged is durable on a majority",
             detail: format!(
-                "{} committed index {index} of term {term:?}, which {copies} of {} disks hold",
+                "{} committed index {index} of term {term}, which {copies} of {} disks hold",
                 step.id,
                 self.disks.len()
             ),

@@ -1,10 +1,15 @@
 //! Leader completeness: what was committed in a term is in the log of every leader of a later term (paper, 5.4.3).
+//!
+//! Looked at in three ways: a new leader has what was committed; what is committed now is in the logs of later leaders already elected; and
+//! nobody whose disk lacks what is committed now could still be elected by what the disks hold. The last finds the mistake of figure 8
+//! when it is made, not only if the rest of that story happens.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
 
 use keypact_protocol::NodeId;
 
+use super::acknowledged_durable::AcknowledgedDurable;
 use super::state_machine_safety::StateMachineSafety;
 use super::{Step, Violation};
 
@@ -23,6 +28,7 @@ impl LeaderCompleteness {
         step: &Step<'_>,
         known: u64,
         committed: &StateMachineSafety,
+        disks: &AcknowledgedDurable,
     ) -> Result<(), Violation> {
         let term = step.now.term;
         if step.began_to_lead() {
@@ -44,6 +50,36 @@ impl LeaderCompleteness {
                 if *last < now {
                     return Err(violation(*leader, *later, now));
                 }
+            }
+            self.check_electable(step, now, committed, disks)?;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::unused_self, reason = "a part of the check")]
+    fn check_electable(
+        &self,
+        step: &Step<'_>,
+        index: u64,
+        committed: &StateMachineSafety,
+        disks: &AcknowledgedDurable,
+    ) -> Result<(), Violation> {
+        let term = committed.term_at(index).expect("it was just committed");
+        let lasts = disks.lasts();
+        for (member, last) in lasts.iter().enumerate() {
+            if disks.holds(member, index, term) {
+                continue;
+            }
+            let votes =
+                lasts.iter().filter(|voter| (voter.term, voter.index) <= (last.term, last.index)).count();
+            if votes > lasts.len() / 2 {
+                return Err(Violation {
+                    property: "leader completeness",
+                    detail: format!(
+                        "{} committed index {index} of term {term}, but member {member} lacks it and, ending at {last:?}, can be elected",
+                        step.id
+                    ),
+                });
             }
         }
         Ok(())

@@ -167,7 +167,8 @@ impl RaftInvariants {
         let known = self.state_machine_safety.known();
         self.state_machine_safety.check(&step)?;
         self.acknowledged_durable.check(&step, known, &self.state_machine_safety)?;
-        self.leader_completeness.check(&step, known, &self.state_machine_safety)?;
+        let disks = &self.acknowledged_durable;
+        self.leader_completeness.check(&step, known, &self.state_machine_safety, disks)?;
         self.members[at].1 = now;
         Ok(())
     }

@@ -20,15 +20,15 @@ impl OneVote {
 
     pub(super) fn check(&mut self, step: &Step<'_>) -> Result<(), Violation> {
         let Some(hard) = step.raft.durable_hard_state() else { return Ok(()) };
-        if hard.voted_for.is_none() {
-            return Ok(());
-        }
         let known = &mut self.votes[step.at];
-        if known.term == hard.term && known.voted_for != hard.voted_for {
+        // Forgetting a vote that was free to be spoken is as bad as giving another: nothing then keeps the member from doing so.
+        let changed =
+            known.term == hard.term && known.voted_for.is_some() && known.voted_for != hard.voted_for;
+        if changed {
             return Err(Violation {
                 property: "one vote per term",
                 detail: format!(
-                    "{} voted for {:?} and for {:?} in term {}",
+                    "{} voted for {:?}, then for {:?} in term {}",
                     step.id, known.voted_for, hard.voted_for, hard.term
                 ),
             });

@@ -99,6 +99,8 @@ pub(super) struct World {
     /// Every delivered command by index, as first seen.
     pub(super) history: BTreeMap<u64, Bytes>,
     pub(super) seed: u64,
+    /// For each read that must be fresh, by node and request: what was committed when it began.
+    reads: BTreeMap<(u64, RequestId), u64>,
 }
 
 fn state_bytes(state: &State) -> Vec<u8> {
@@ -144,6 +146,7 @@ impl World {
             invariants: RaftInvariants::new(&ids),
             history: BTreeMap::new(),
             seed: 1,
+            reads: BTreeMap::new(),
         };
         for _ in 0..count {
             world.nodes.push(Node {
@@ -233,6 +236,13 @@ impl World {
         let node = &mut self.nodes[id as usize - 1];
         let Some(raft) = node.raft.as_mut() else { return };
         let before = node.effects.deliveries.len();
+        for input in &inputs {
+            if let Input::Request(Request::Read { id: read, level }) = input
+                && *level != ReadLevel::Stale
+            {
+                self.reads.insert((id, *read), self.invariants.committed_index());
+            }
+        }
         {
             let mut sink = node.gate.sink(&mut node.effects);
             for input in inputs {
@@ -245,6 +255,13 @@ impl World {
         for delivery in &node.effects.deliveries[before..] {
             let known = self.history.entry(delivery.index).or_insert_with(|| delivery.command.clone());
             assert_eq!(*known, delivery.command, "n{id} delivers what others delivered");
+        }
+        for reply in &node.effects.replies {
+            if let Reply::ReadFrom { id: read, index } = reply
+                && let Some(committed) = self.reads.remove(&(id, *read))
+            {
+                assert!(*index >= committed, "stale read at n{id}: {index} of {committed}");
+            }
         }
         self.drain(id);
         if let Err(violation) = checked {

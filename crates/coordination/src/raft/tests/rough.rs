@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use super::driver::World;
 use crate::raft::{Message, Timer};
 
-fn rough(seed: u64, members: u64) -> World {
+pub(super) fn rough(seed: u64, members: u64) -> World {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let small_log = rng.random_bool(0.5);
     let mut world = World::with(members, |config| {
@@ -24,22 +24,41 @@ fn rough(seed: u64, members: u64) -> World {
     for id in 1..=members {
         world.node_mut(id).syncs = rng.random_bool(0.3);
     }
+    // Who takes no input, and until which step.
+    let mut paused = (0, 0);
     for request in 0..3_000 {
         let id = rng.random_range(1..=members);
+        if paused.1 == request {
+            // The first that a process sees after a pause is often a client.
+            let level = if rng.random_bool(0.5) { ReadLevel::Linearizable } else { ReadLevel::Lease };
+            world.replies(paused.0.max(1));
+            world.read(paused.0.max(1), request, level);
+            paused = (0, 0);
+        }
+        if paused.0 == id {
+            continue;
+        }
         match rng.random_range(0..100) {
-            0..=49 => messages(&mut world, &mut rng),
+            0..=49 => messages(&mut world, &mut rng, paused.0),
             50..=59 => {
                 let up = world.leader().unwrap_or(id);
                 world.propose(up, request, &std::format!("c{request}"));
             }
-            60..=63 => world.read(id, request, ReadLevel::Linearizable),
+            60..=63 => {
+                let level = if rng.random_bool(0.5) { ReadLevel::Linearizable } else { ReadLevel::Lease };
+                world.replies(id);
+                world.read(id, request, level);
+            }
             64..=77 => world.sync(id),
             78..=84 => {
                 if world.node(id).raft.is_some() {
                     world.serve_parent(id);
                 }
             }
-            85..=94 => timers(&mut world, &mut rng),
+            85..=93 => timers(&mut world, &mut rng, paused.0),
+            94 if paused.0 == 0 && rng.random_bool(0.2) => {
+                paused = (world.leader().unwrap_or(id), request + rng.random_range(50..500));
+            }
             95 => world.step(id, Input::Unreachable(NodeId(rng.random_range(1..=members)))),
             96 if rng.random_bool(0.3) => {
                 world.crash(id);
@@ -59,7 +78,7 @@ fn rough(seed: u64, members: u64) -> World {
     world
 }
 
-fn messages(world: &mut World, rng: &mut ChaCha8Rng) {
+fn messages(world: &mut World, rng: &mut ChaCha8Rng, paused: u64) {
     for _ in 0..rng.random_range(1..8) {
         let len = world.network.len();
         if len == 0 {
@@ -67,6 +86,10 @@ fn messages(world: &mut World, rng: &mut ChaCha8Rng) {
         }
         let at = rng.random_range(0..len.min(6));
         let Some((from, to, message)) = world.network.remove(at) else { return };
+        if to.0 == paused {
+            world.network.push_back((from, to, message));
+            continue;
+        }
         if rng.random_bool(0.03) {
             world.network.push_back((from, to, message.clone()));
         }
@@ -79,11 +102,11 @@ fn messages(world: &mut World, rng: &mut ChaCha8Rng) {
     }
 }
 
-fn timers(world: &mut World, rng: &mut ChaCha8Rng) {
+fn timers(world: &mut World, rng: &mut ChaCha8Rng, paused: u64) {
     world.now_ns += rng.random_range(0..80_000_000);
     let due: std::vec::Vec<(u64, Timer)> = (1..=world.nodes.len() as u64)
         .flat_map(|id| world.node(id).effects.timers.iter().map(move |(timer, at)| (id, *timer, *at)))
-        .filter(|(_, _, at_ns)| *at_ns <= world.now_ns)
+        .filter(|(id, _, at_ns)| *at_ns <= world.now_ns && *id != paused)
         .map(|(id, timer, _)| (id, timer))
         .collect();
     for (id, timer) in due {
@@ -91,7 +114,7 @@ fn timers(world: &mut World, rng: &mut ChaCha8Rng) {
     }
 }
 
-fn calm(world: &mut World) {
+pub(super) fn calm(world: &mut World) {
     world.heal();
     for id in 1..=world.nodes.len() as u64 {
         world.node_mut(id).syncs = true;
