@@ -46,6 +46,12 @@ impl Clock {
         self.shown_ns + passed.saturating_add_signed(gained as i64)
     }
 
+    /// The true time at which the present rate began; the clock can't be read before.
+    #[must_use]
+    pub fn since_ns(&self) -> u64 {
+        self.since_ns
+    }
+
     /// The first true time, at or after `now_ns`, at which the clock shows at least `local_ns`.
     #[must_use]
     pub fn true_ns(&self, local_ns: u64, now_ns: u64) -> u64 {

@@ -130,7 +130,7 @@ impl FaultSet {
     /// About half of it.
     #[must_use]
     pub fn half(self, random: &mut Random) -> FaultSet {
-        FaultSet(self.0 & random.next())
+        FaultSet(self.0 & random.bits())
     }
 }
 
@@ -222,6 +222,8 @@ pub struct Swarm {
     pub fault_gap_ns: u64,
     /// How long one lasts at most.
     pub fault_max_ns: u64,
+    /// How many go on at once, at most: a cluster that is always crippled does nothing that could go wrong.
+    pub active_max: usize,
     /// Parts per million of messages lost, duplicated, delayed, and of client messages lost.
     pub loss_ppm: u32,
     /// See above.
@@ -230,6 +232,10 @@ pub struct Swarm {
     pub reorder_ppm: u32,
     /// See above.
     pub client_loss_ppm: u32,
+    /// Parts per million of steps that sent something, after which the process is killed at once.
+    pub crash_after_send_ppm: u32,
+    /// What a process takes at most from its start to its first input.
+    pub start_max_ns: u64,
     /// The shortest way between two nodes.
     pub delay_min_ns: u64,
     /// What chance adds at most, for all but delayed messages.
@@ -259,10 +265,13 @@ impl Swarm {
             faults: FaultSet::NONE,
             fault_gap_ns: SECOND_NS,
             fault_max_ns: SECOND_NS,
+            active_max: 1,
             loss_ppm: 0,
             duplicate_ppm: 0,
             reorder_ppm: 0,
             client_loss_ppm: 0,
+            crash_after_send_ppm: 0,
+            start_max_ns: MILLISECOND_NS,
             delay_min_ns: 50 * MICROSECOND_NS,
             delay_spread_ns: 100 * MICROSECOND_NS,
             delay_tail_ns: 50 * MILLISECOND_NS,
@@ -286,17 +295,21 @@ impl Swarm {
         let duplicate_ppm = rate(FaultKind::Duplicate, random, &[1_000, 10_000, 100_000]);
         let reorder_ppm = rate(FaultKind::Reorder, random, &[1_000, 20_000, 200_000]);
         let client_loss_ppm = rate(FaultKind::ClientLoss, random, &[1_000, 20_000]);
+        let crash_after_send_ppm = rate(FaultKind::Crash, random, &[0, 0, 300, 3_000, 20_000]);
         Swarm {
             nodes,
             safety_ns: random.between(limits.safety_ns.0, limits.safety_ns.1),
             liveness_ns: limits.liveness_ns,
             faults,
             fault_gap_ns: random.pick(&[20, 60, 200, 600]) * MILLISECOND_NS,
-            fault_max_ns: limits.fault_max_ns,
+            fault_max_ns: limits.fault_max_ns / random.pick(&[1, 4, 10]),
+            active_max: random.pick(&[1, 1, 2, 3, 5]),
             loss_ppm,
             duplicate_ppm,
             reorder_ppm,
             client_loss_ppm,
+            crash_after_send_ppm,
+            start_max_ns: random.pick(&[1, 20]) * MILLISECOND_NS,
             delay_min_ns: random.pick(&[10, 50, 200, 1_000]) * MICROSECOND_NS,
             delay_spread_ns: random.pick(&[20, 200, 2_000, 10_000]) * MICROSECOND_NS,
             delay_tail_ns: random.pick(&[20, 200, 1_500]) * MILLISECOND_NS,

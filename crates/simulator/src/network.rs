@@ -100,10 +100,12 @@ impl Network {
         self.cuts.fill(0);
     }
 
-    /// A cut of this kind; empty if the cluster is too small for it.
-    pub(crate) fn draw(&self, kind: FaultKind, random: &mut Random) -> Cut {
+    /// A cut of this kind around `node`; empty if the cluster is too small for it.
+    pub(crate) fn draw(&self, kind: FaultKind, node: usize, random: &mut Random) -> Cut {
         let mut order: Vec<usize> = (0..self.nodes).collect();
         random.shuffle(&mut order);
+        let at = order.iter().position(|each| *each == node).expect("it is one of them");
+        order.swap(0, at);
         let pairs = |blocked: &dyn Fn(usize, usize) -> bool| {
             let mut cut = Cut::new();
             for (i, from) in order.iter().enumerate() {
@@ -120,7 +122,7 @@ impl Network {
         }
         match kind {
             FaultKind::Partition => {
-                let left = 1 + random.index(self.nodes - 1);
+                let left = if random.chance(500_000) { 1 } else { 1 + random.index(self.nodes - 1) };
                 pairs(&|i, j| (i < left) != (j < left))
             }
             FaultKind::OneWay => {

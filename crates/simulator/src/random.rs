@@ -18,7 +18,7 @@ impl Random {
 
     /// 64 random bits.
     #[inline]
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.generator.next_u64()
     }
 
@@ -30,7 +30,7 @@ impl Random {
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "nothing is below zero");
         // Multiply-shift: the bias of at most bound / 2^64 finds no test that we could run.
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number in `low..=high`.
@@ -72,6 +72,6 @@ impl Random {
 
     /// A generator of its own for a part of the world, so that a draw there shifts nothing here.
     pub fn fork(&mut self) -> Random {
-        Random::new(self.next())
+        Random::new(self.bits())
     }
 }

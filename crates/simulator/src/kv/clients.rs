@@ -23,6 +23,9 @@ pub struct Workload {
     pub think_max_ns: u64,
     /// An operation without an answer for so long is given up; its outcome is unknown.
     pub timeout_ns: u64,
+    /// Operations that are begun at any node instead of the one that served the last, parts per million. Who wanders meets leaders that
+    /// do not know yet that they were deposed.
+    pub wander_ppm: u32,
     /// Reads, parts per million of all operations.
     pub reads_ppm: u32,
     /// How fresh reads are; one is chosen for each.
@@ -41,9 +44,10 @@ impl Workload {
     pub fn draw(random: &mut Random) -> Workload {
         Workload {
             clients: random.between(1, 8) as u32,
-            operations: random.pick(&[20, 100, 300]),
-            think_max_ns: random.pick(&[0, 1, 10, 100]) * MILLISECOND_NS,
+            operations: random.pick(&[100, 400, 1_200]),
+            think_max_ns: random.pick(&[2, 10, 50, 200]) * MILLISECOND_NS,
             timeout_ns: random.pick(&[100, 400, 1_500]) * MILLISECOND_NS,
+            wander_ppm: random.pick(&[0, 200_000, 1_000_000]),
             reads_ppm: random.pick(&[100_000, 500_000, 800_000]),
             levels: random
                 .pick(&[
@@ -214,6 +218,9 @@ impl KvClients {
             return;
         };
         let client = &mut self.clients[index];
+        if random.chance(self.workload.wander_ppm) {
+            client.target = random.index(self.nodes.len());
+        }
         client.begun += 1;
         client.attempts = 0;
         client.token += 1;
@@ -459,6 +466,8 @@ where
 
     fn liveness_begins(&mut self, now_ns: u64, _random: &mut Random, out: &mut Out<P>) {
         self.finishing = true;
+        // Impatient clients can keep a slow cluster overloaded for ever; what is asked now is whether it serves those who wait.
+        self.workload.timeout_ns = self.workload.timeout_ns.max(3_000 * MILLISECOND_NS);
         let keys = self.workload.keys();
         for id in 0..self.workload.clients {
             self.clients[id as usize].reads_left = if id == 0 { keys } else { 0 };

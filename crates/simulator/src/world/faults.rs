@@ -54,6 +54,9 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
             return Ok(());
         }
         self.plan_fault();
+        if self.active.iter().flatten().count() >= self.swarm.active_max {
+            return Ok(());
+        }
         let mut kinds = [FaultKind::Crash; FaultKind::ALL.len()];
         let mut count = 0;
         for kind in self.swarm.faults.and(STRIKING).iter() {
@@ -61,15 +64,25 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
             count += 1;
         }
         let kind = self.random.pick(&kinds[..count]);
-        let node = self.random.index(self.nodes.len());
+        let node = self.draw_victim();
         self.strike_with(kind, node)
+    }
+
+    /// Half of all faults strike whoever has said the most since the last one: mostly a leader, who has the most to lose.
+    fn draw_victim(&mut self) -> usize {
+        let by_chance = self.random.index(self.nodes.len());
+        let busiest = (0..self.nodes.len()).max_by_key(|index| self.nodes[*index].said).unwrap_or(by_chance);
+        for node in &mut self.nodes {
+            node.said = 0;
+        }
+        if self.random.chance(500_000) { busiest } else { by_chance }
     }
 
     /// Strikes one node (where the kind concerns one) with one fault.
     fn strike_with(&mut self, kind: FaultKind, node: usize) -> Result<(), Violation> {
         match kind {
             FaultKind::Partition | FaultKind::OneWay | FaultKind::Partial | FaultKind::Chained => {
-                self.strike_network(kind);
+                self.strike_network(kind, node);
             }
             FaultKind::FalseHint => self.strike_hint(node),
             FaultKind::Crash => {
@@ -130,8 +143,8 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         Ok(())
     }
 
-    fn strike_network(&mut self, kind: FaultKind) {
-        let cut = self.network.draw(kind, &mut self.random);
+    fn strike_network(&mut self, kind: FaultKind, node: usize) {
+        let cut = self.network.draw(kind, node, &mut self.random);
         if !cut.is_empty() {
             self.network.cut(&cut);
             self.go_on(kind, cut[0].0, Active::Cut(cut));

@@ -26,6 +26,8 @@ pub(super) struct Node<P: Process> {
     pub(super) process: Option<P>,
     /// Which life this is; events of earlier lives are passed over.
     pub(super) life: u32,
+    /// Messages sent since the last fault.
+    pub(super) said: u64,
     pub(super) inbox: Vec<ProcessInput<P>>,
     /// Still busy with its last step.
     busy_until_ns: u64,
@@ -57,6 +59,7 @@ impl<P: Process> Node<P> {
             clock,
             process: None,
             life: 0,
+            said: 0,
             inbox: Vec::new(),
             busy_until_ns: 0,
             step_is_queued: false,
@@ -112,8 +115,8 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
 
     /// Starts a process, unless one is there.
     pub(super) fn start_node(&mut self, index: usize) -> Result<(), Violation> {
-        let seed = self.random.next();
-        let start_ns = MILLISECOND_NS + self.random.below(20 * MILLISECOND_NS);
+        let seed = self.random.bits();
+        let start_ns = self.random.below(self.swarm.start_max_ns + 1);
         let node = &mut self.nodes[index];
         if node.process.is_some() || node.refused {
             return Ok(());
@@ -198,7 +201,7 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
             && planted(Plant::ClocksBeforeInputs)
         {
             // As if the process had been stopped between sampling and collecting.
-            sampled_ns = stopped_ns;
+            sampled_ns = stopped_ns.max(node.clock.since_ns());
         }
         let context = node.clock.sample(sampled_ns);
         self.trace.add(self.now_ns);
@@ -230,6 +233,7 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
     /// Carries out what the process wants.
     fn carry_out(&mut self, index: usize) -> Result<(), Violation> {
         let mut effects = std::mem::take(&mut self.effects);
+        let speaks = !effects.sends.is_empty();
         for (to, traffic, message) in effects.sends.drain(..) {
             self.send(index, to, traffic, message)?;
         }
@@ -254,6 +258,11 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
             self.counters.add("fail-stop", 1);
             return self.crash_node(index);
         }
+        if speaks && self.faulty && self.random.chance(self.swarm.crash_after_send_ppm) {
+            // The moment that "persist, then speak" is about.
+            self.faults.add(FaultKind::Crash);
+            return self.crash_node(index);
+        }
         Ok(())
     }
 
@@ -265,6 +274,7 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         traffic: Traffic,
         mut message: P::Message,
     ) -> Result<(), Violation> {
+        self.nodes[from].said += 1;
         let id = self.nodes[from].id;
         self.observer.sent(self.now_ns, id, to, &message)?;
         let target = usize::try_from(to.0).expect("few nodes").wrapping_sub(1);
@@ -395,6 +405,10 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
             node.asleep = node.asleep.checked_add_signed(by).expect("suspends and resumes pair up");
         }
         if node.stopped == 0 && node.process.is_some() && !node.step_is_queued && !node.inbox.is_empty() {
+            // What gathered in several sockets is collected socket by socket, in any order; here, clients' first or not.
+            if self.random.chance(500_000) {
+                node.inbox.sort_by_key(|input| !matches!(input, ProcessInput::Client { .. }));
+            }
             return self.step(index);
         }
         Ok(())
@@ -403,12 +417,8 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
     /// Kills a process; plans its restart.
     pub(super) fn crash_node(&mut self, index: usize) -> Result<(), Violation> {
         let loss = self.draw_loss();
-        let back_ns = self.now_ns
-            + if self.random.chance(300_000) {
-                self.random.below(3 * SECOND_NS)
-            } else {
-                self.random.below(200 * MILLISECOND_NS)
-            };
+        let longest_ms = self.random.pick(&[1, 20, 200, 3_000]);
+        let back_ns = self.now_ns + self.random.below(longest_ms * MILLISECOND_NS);
         let node = &mut self.nodes[index];
         let Some(process) = node.process.take() else { return Ok(()) };
         process.count(&mut self.counters);

@@ -129,7 +129,7 @@ impl Primary {
     }
 
     fn entry(&self, index: u64) -> Option<&Entry> {
-        self.entries.get(usize::try_from(index.checked_sub(self.base + 1)?).unwrap())
+        self.entries.get(index.checked_sub(self.base + 1)? as usize)
     }
 
     fn append(&mut self, entry: Entry, out: &mut impl Sink<Self>) {
@@ -271,7 +271,7 @@ impl Primary {
     fn resend(&mut self, out: &mut impl Sink<Self>) {
         // A chunk may be lost: begin again, after a while.
         self.resends += 1;
-        if self.resends % 16 == 0 {
+        if self.resends.is_multiple_of(16) {
             self.reading_for = None;
         }
         for peer in self.peers() {
@@ -285,7 +285,7 @@ impl Primary {
 }
 
 fn index_of(meta: &Bytes) -> u64 {
-    u64::from_le_bytes(meta[..8].try_into().unwrap())
+    u64::from_le_bytes(meta[..8].try_into().expect("eight bytes"))
 }
 
 impl Protocol for Primary {
