@@ -1,3 +1,92 @@
 //! The keypact binary.
+//!
+//! One file per command in `cmd`; what several of them need stands beside this file:
+//! `config` (a node's TOML), `cluster` (folders of nodes), `ports`, `fleet` (node processes), `probe` (asking nodes how they are),
+//! `load` (clients that record what they were told), `signals`, `output`, `failure` (exit codes).
 
-fn main() {}
+mod cluster;
+mod cmd;
+mod config;
+mod failure;
+mod fleet;
+mod load;
+mod output;
+mod ports;
+mod probe;
+mod random;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const AFTER: &str = "\
+Try it:
+  keypact up                         three nodes on this machine
+  redis-cli -p 7001 set greeting hello
+  keypact status                     who leads
+  keypact demo                       kills the leader under load and checks that nothing was lost
+
+Exit codes: 0 done; 1 checked and it does not hold; 2 could not be done (usage, configuration, a taken port).";
+
+/// A data store that speaks the Redis protocol; what was acknowledged is on a majority of disks.
+#[derive(Parser)]
+#[command(name = "keypact", version, after_help = AFTER, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Up(cmd::up::Up),
+    Status(cmd::status::Status),
+    Demo(cmd::demo::Demo),
+    Init(cmd::init::Init),
+    Serve(cmd::serve::Serve),
+    Check(cmd::check::Check),
+    Completions(cmd::completions::Completions),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Up(up) => up.run(),
+        Command::Status(status) => status.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::Init(init) => init.run(),
+        Command::Serve(serve) => serve.run(),
+        Command::Check(check) => check.run(),
+        Command::Completions(completions) => completions.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            assert!(failure.code != 0, "a failure does not exit as success");
+            if !failure.text.is_empty() {
+                output::note(format!("error: {}", failure.text));
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// The command line, for completions.
+fn command_line() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command_line().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for command in super::command_line().get_subcommands() {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains("keypact "), "{} has no example in its help", command.get_name());
+        }
+    }
+}
