@@ -167,7 +167,7 @@ impl Core {
                 false => Value::Bulk(connection.name.clone()),
             }),
             "client|setinfo" => set_info(connection, argument(2), argument(3)),
-            "client|id" => Ok(Value::Integer(i64::try_from(id.0).unwrap_or(i64::MAX))),
+            "client|id" => Ok(Value::Integer(i64::try_from(connection.number).unwrap_or(i64::MAX))),
             "client|info" => Ok(verbatim(info::client_line(connection, clock::now_ns()))),
             "command" | "command|count" | "command|info" | "command|docs" | "command|list"
             | "command|getkeys" => Ok(describe::answer(command)),
@@ -305,7 +305,7 @@ fn hello(
         (text("server"), text("keypact")),
         (text("version"), text(REDIS_VERSION)),
         (text("proto"), Value::Integer(if version == Version::Resp3 { 3 } else { 2 })),
-        (text("id"), Value::Integer(i64::try_from(connection.id.0).unwrap_or(i64::MAX))),
+        (text("id"), Value::Integer(i64::try_from(connection.number).unwrap_or(i64::MAX))),
         (text("mode"), text("standalone")),
         (text("role"), text("master")),
         (text("modules"), Value::Array(Vec::new())),

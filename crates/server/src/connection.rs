@@ -36,6 +36,8 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) id: SessionId,
+    /// What `CLIENT ID` says: counted from 1 in this life of the node.
+    pub(crate) number: u64,
     pub(crate) address: SocketAddr,
     pub(crate) local_address: SocketAddr,
     pub(crate) name: Bytes,
@@ -86,6 +88,7 @@ impl Connection {
     ) -> Connection {
         Connection {
             id,
+            number: 0,
             address,
             local_address,
             name: Bytes::new(),
@@ -298,12 +301,13 @@ impl Connections {
         Some(SessionId(self.next << SLOT_BITS | u64::from(slot)))
     }
 
-    pub(crate) fn insert(&mut self, connection: Connection) {
+    pub(crate) fn insert(&mut self, mut connection: Connection) {
         let slot = &mut self.slots[slot_of(connection.id)];
         assert!(slot.is_none(), "the place was free");
-        *slot = Some(connection);
         self.len += 1;
         self.accepted += 1;
+        connection.number = self.accepted;
+        *slot = Some(connection);
     }
 
     #[inline]

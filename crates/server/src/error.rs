@@ -11,6 +11,15 @@ pub enum ServeError {
     /// The settings contradict each other.
     #[error("the settings don't fit together: {0}")]
     Config(#[from] ConfigError),
+    /// A bound contradicts another, or what the disk or the protocol can do.
+    #[error("the limits don't fit together: {what}")]
+    Limits {
+        /// Which, and what would be right.
+        what: &'static str,
+    },
+    /// Built with known bugs in it, for the simulator.
+    #[error("this program was built with planted bugs (feature `plant`): it serves no data")]
+    Planted,
     /// An address is not `ip:port`.
     #[error("{address} is not an address of the form ip:port ({use_for})")]
     Address {

@@ -325,3 +325,6 @@ async fn read_frame<S: AsyncRead + Unpin, const N: usize>(stream: &mut S) -> Res
     stream.read_exact(&mut content).await?;
     Ok(content)
 }
+
+#[cfg(test)]
+mod tests;

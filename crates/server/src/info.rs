@@ -17,7 +17,7 @@ pub(crate) fn client_line(connection: &Connection, now_ns: u64) -> String {
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     format!(
         "id={} addr={} laddr={} fd=-1 name={} age={age} idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 omem=0 tot-mem=0 events=r cmd=client|info user=default redir=-1 resp={} lib-name={} lib-ver={} in-flight={}\n",
-        connection.id.0,
+        connection.number,
         connection.address,
         connection.local_address,
         text(&connection.name),
@@ -210,4 +210,27 @@ fn keypact(core: &Core, status: &Status, out: &mut String) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn patterns() {
+        let table = [
+            ("*", "", true),
+            ("*", "anything", true),
+            ("save", "save", true),
+            ("save", "saved", false),
+            ("s?ve", "save", true),
+            ("a*b*c", "aXbXbc", true),
+            ("a*b*c", "aXcXb", false),
+            ("**", "x", true),
+            ("", "x", false),
+        ];
+        for (pattern, text, expected) in table {
+            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+        }
+    }
 }

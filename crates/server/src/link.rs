@@ -308,3 +308,6 @@ pub(crate) fn next_message(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -302,3 +302,6 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

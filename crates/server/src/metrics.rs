@@ -3,7 +3,7 @@
 //! The node's thread counts in plain integers, and hands out copies when asked; nothing here is shared or atomic.
 
 /// Buckets of [`Log2`].
-const BUCKETS: usize = 40;
+const BUCKETS: usize = 28;
 
 /// A histogram whose bucket `i` counts values below 2^i. Fixed size, O(1).
 #[derive(Clone, Debug)]

@@ -50,14 +50,18 @@ struct Opened {
 /// # Panics
 /// If the node contradicts itself: a bug. The process should end then; what it acknowledged is on disk.
 pub fn run(mut settings: Settings, shutdown: &Shutdown) -> Result<Served, ServeError> {
+    if cfg!(feature = "plant") {
+        return Err(ServeError::Planted);
+    }
     let disk = open_folder(&settings.folder)?;
     let folder = Folder::open(disk.clone())?;
     let Some(identity) = read_identity(&folder, &settings.folder)? else {
         return Err(ServeError::NotInitialised { folder: settings.folder.display().to_string() });
     };
     // Before anything is read or written: a taken port should cost nothing.
+    let config = settings.node_config(&identity)?;
     let listeners = settings.listen(&identity)?;
-    let opened = open(&settings, identity, disk)?;
+    let opened = open(&settings, identity, config, disk)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // A batch takes all that is ready; going back to the operating system in the middle of it only makes smaller ones.
@@ -78,9 +82,13 @@ fn open_folder(folder: &Path) -> Result<FileDisk, ServeError> {
     Ok(FileDisk::open(folder)?)
 }
 
-fn open(settings: &Settings, identity: Identity, disk: FileDisk) -> Result<Opened, ServeError> {
+fn open(
+    settings: &Settings,
+    identity: Identity,
+    config: NodeConfig,
+    disk: FileDisk,
+) -> Result<Opened, ServeError> {
     let began_ns = clock::now_ns();
-    let config = settings.node_config(&identity)?;
     let folder = settings.folder.display().to_string();
     let bad = |source: StartError| ServeError::Recovery { folder: folder.clone(), source };
     let mut recovery = NodeRecovery::begin(config.clone(), random::number()).map_err(bad)?;

@@ -10,6 +10,7 @@ use keypact_node::NodeConfig;
 use keypact_protocol::NodeId;
 use tokio::sync::Notify;
 
+use crate::connection::CONNECTIONS_MAX;
 use crate::{Identity, ServeError};
 
 /// All that [`crate::run`] must be told.
@@ -105,6 +106,47 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Checks that they fit together and the node's settings.
+    fn validate(&self, node: &NodeConfig) -> Result<(), ServeError> {
+        let sector = keypact_storage::SECTOR_BYTES as u64;
+        let checks = [
+            (self.connections > 0, "connections must be at least 1"),
+            (self.connections < CONNECTIONS_MAX, "connections must be under 65536"),
+            (self.in_flight > 0, "in_flight must be at least 1"),
+            (
+                self.in_flight <= node.session_limit,
+                "in_flight must be at most session_limit: the node refuses more",
+            ),
+            (self.output_bytes > 0, "output_bytes must be at least 1"),
+            (self.output_bytes < self.output_bytes_max, "output_bytes must be under output_bytes_max"),
+            (
+                self.control_bytes > 0 && self.bulk_bytes > 0,
+                "control_bytes and bulk_bytes must be at least 1",
+            ),
+            (
+                self.frame_bytes >= node.value_limit_bytes + FRAME_EXTRA_BYTES
+                    && self.frame_bytes <= u32::MAX as usize,
+                "frame_bytes must be at least value_limit_bytes + 1 MiB, or large values can't be replicated, and under 4 GiB",
+            ),
+            (self.handshake_ms > 0 && self.handshakes > 0, "handshake_ms and handshakes must be at least 1"),
+            (self.checkpoint_bytes_per_second > 0, "checkpoint_bytes_per_second must be at least 1"),
+            (
+                self.segment_bytes >= 4_096 && self.segment_bytes.is_multiple_of(sector),
+                "segment_bytes must be a multiple of 512, at least 4096",
+            ),
+            (self.log_bytes >= 2 * self.segment_bytes, "log_bytes must be at least two segments"),
+        ];
+        match checks.into_iter().find(|(holds, _)| !holds) {
+            Some((_, what)) => Err(ServeError::Limits { what }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a frame to a peer may hold beside one value, bytes.
+const FRAME_EXTRA_BYTES: usize = 1 << 20;
+
 impl Settings {
     /// The default settings for the node in this folder.
     #[must_use]
@@ -127,6 +169,7 @@ impl Settings {
         config.hash_key = identity.hash_key;
         config.members = identity.members.clone();
         config.validate()?;
+        self.limits.validate(&config)?;
         Ok(config)
     }
 
