@@ -152,6 +152,9 @@ pub(crate) struct Sample {
     pub(crate) refused: u64,
 }
 
+/// A measurement in which nobody was answered goes on, up to so many times as long.
+const STRETCH_MAX: usize = 10;
+
 const WARMING: u8 = 0;
 const COUNTING: u8 = 1;
 const ENDED: u8 = 2;
@@ -193,7 +196,12 @@ pub(crate) async fn run(
         tokio::time::sleep(load.warm_up).await;
         let before = Processors::now(pids);
         shared.phase.store(COUNTING, Ordering::Relaxed);
-        tokio::time::sleep(load.measured).await;
+        for _ in 0..STRETCH_MAX {
+            tokio::time::sleep(load.measured).await;
+            if shared.tally.lock().expect("no client panicked").operations > 0 {
+                break;
+            }
+        }
         shared.phase.store(ENDED, Ordering::Relaxed);
         before.until(&Processors::now(pids))
     };

@@ -44,11 +44,9 @@ impl Servers {
         command.args(["--port", &(self.base_port + at).to_string(), "--bind", "127.0.0.1", "--save", ""]);
         command.args(["--daemonize", "no", "--dir"]).arg(&data);
         command.args(["--appendonly", if append_only { "yes" } else { "no" }, "--appendfsync", "always"]);
+        command.args(["--repl-diskless-sync-delay", "0"]);
         if at > 0 {
             command.args(["--replicaof", &format!("127.0.0.1 {}", self.base_port)]);
-            command.args(["--repl-diskless-sync-delay", "0"]);
-        } else {
-            command.args(["--repl-diskless-sync-delay", "0"]);
         }
         Server::start(command, self._folder.path().join(format!("redis{at}.log")), false)
     }
