@@ -42,7 +42,7 @@ impl Clock {
         if self.drift_ppm == 0 {
             return self.shown_ns + passed;
         }
-        let gained = i128::from(passed) * i128::from(self.drift_ppm) / MILLION;
+        let gained = (i128::from(passed) * i128::from(self.drift_ppm)).div_euclid(MILLION);
         self.shown_ns + passed.saturating_add_signed(gained as i64)
     }
 
@@ -61,12 +61,9 @@ impl Clock {
         let ahead = i128::from(local_ns - self.shown_ns);
         let rate = MILLION + i128::from(self.drift_ppm);
         let passed = (ahead * MILLION + rate - 1) / rate;
-        let mut at = self.since_ns.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX / 2)).max(now_ns);
-        // Rounding in `local_ns` may leave it a nanosecond short.
-        while self.local_ns(at) < local_ns {
-            at += 1;
-        }
-        at
+        let at_ns = self.since_ns.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX / 2)).max(now_ns);
+        assert!(self.local_ns(at_ns) >= local_ns, "nobody is woken too early");
+        at_ns
     }
 
     /// From `now_ns` on the monotonic clock gains this much, in parts per million; negative: loses.

@@ -43,6 +43,8 @@ mod random;
 mod record_disk;
 mod scenario;
 pub mod script;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod world;
 

@@ -3,14 +3,18 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// A queue of events. Payloads stay where they are put; the heap moves only 24-byte keys.
+/// A queue of events. Payloads stay where they are put; the heap moves only 16-byte keys: time, sequence number, slot.
 #[derive(Debug)]
 pub(crate) struct Queue<E> {
-    heap: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    heap: BinaryHeap<Reverse<u128>>,
     slots: Vec<Option<E>>,
     free: Vec<u32>,
     sequence: u64,
 }
+
+/// Bits of a key that name the slot; above them stand 40 bits of sequence number, and 64 of time.
+const SLOT_BITS: u32 = 24;
+const TIME_SHIFT: u32 = 64;
 
 impl<E> Queue<E> {
     pub(crate) fn new() -> Queue<E> {
@@ -24,27 +28,32 @@ impl<E> Queue<E> {
             Some(slot) => slot,
             None => {
                 self.slots.push(None);
-                u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 events are under way")
+                let slot = u32::try_from(self.slots.len() - 1).expect("few events are under way");
+                assert!(slot < 1 << SLOT_BITS, "fewer than 2^24 events are under way");
+                slot
             }
         };
         self.slots[slot as usize] = Some(event);
         self.sequence += 1;
-        self.heap.push(Reverse((at_ns, self.sequence, slot)));
+        assert!(self.sequence < 1 << (TIME_SHIFT - SLOT_BITS), "a world ends before 2^40 events");
+        let below = self.sequence << SLOT_BITS | u64::from(slot);
+        self.heap.push(Reverse(u128::from(at_ns) << TIME_SHIFT | u128::from(below)));
     }
 
     /// The earliest event and its time. O(log n).
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<(u64, E)> {
-        let Reverse((at_ns, _, slot)) = self.heap.pop()?;
+        let Reverse(key) = self.heap.pop()?;
+        let slot = (key as u32) & ((1 << SLOT_BITS) - 1);
         let event = self.slots[slot as usize].take().expect("each key owns one slot");
         self.free.push(slot);
-        Some((at_ns, event))
+        Some(((key >> TIME_SHIFT) as u64, event))
     }
 
     /// When the earliest event is due.
     #[inline]
     pub(crate) fn next_at(&self) -> Option<u64> {
-        self.heap.peek().map(|Reverse((at_ns, _, _))| *at_ns)
+        self.heap.peek().map(|Reverse(key)| (key >> TIME_SHIFT) as u64)
     }
 
     /// How many events wait.

@@ -38,3 +38,31 @@ pub(super) fn check(key: u16, placed: &mut [Placed]) -> Result<(), Violation> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Placed, check};
+
+    fn op(position: u64, is_write: bool, invoked_ns: u64, returned_ns: u64) -> Placed {
+        Placed { position, is_write, invoked_ns, returned_ns, client: 0 }
+    }
+
+    #[test]
+    fn order_of_one_key() {
+        let forever = u64::MAX;
+        let cases = [
+            ("writes one after the other", vec![op(1, true, 0, 1), op(2, true, 2, 3)], true),
+            ("writes against their order", vec![op(2, true, 0, 1), op(1, true, 2, 3)], false),
+            ("the same, but at once", vec![op(2, true, 0, 3), op(1, true, 2, 3)], true),
+            ("a read that misses a finished write", vec![op(1, true, 0, 1), op(0, false, 2, 3)], false),
+            ("a read that misses one under way", vec![op(1, true, 0, 3), op(0, false, 2, 3)], true),
+            ("a read of what is not yet asked", vec![op(1, false, 0, 1), op(1, true, 2, 3)], false),
+            ("reads that go back", vec![op(1, true, 0, 9), op(1, false, 1, 2), op(0, false, 3, 4)], false),
+            ("a write that never returned", vec![op(1, true, 0, forever), op(2, true, 1, 2)], true),
+            ("two writes at one place", vec![op(1, true, 0, 9), op(1, true, 0, 9)], false),
+        ];
+        for (name, mut placed, right) in cases {
+            assert_eq!(check(0, &mut placed).is_ok(), right, "{name}");
+        }
+    }
+}
