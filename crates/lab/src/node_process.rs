@@ -166,6 +166,9 @@ struct World {
     wake_at_ns: Option<u64>,
     failed: bool,
     log_long_bytes: u64,
+    segment_bytes: u64,
+    /// The log's length when its groups were last asked to need less of it.
+    asked_at_bytes: u64,
     needs: Lsn,
 }
 
@@ -325,6 +328,8 @@ fn recover(config: &NodeSetup, disk: &mut NodeDisk, seed: u64) -> Result<Recover
         wake_at_ns: None,
         failed: false,
         log_long_bytes: config.log_long_bytes,
+        segment_bytes: config.wal.segment_bytes,
+        asked_at_bytes: 0,
         needs: Lsn::ZERO,
     };
     Ok((node, world))
@@ -393,8 +398,13 @@ impl NodeProcess {
         Some(())
     }
 
+    /// Asks once for each segment by which the log is too long: what the groups do about it is itself written to the log.
     fn ask_for_shorter_log(&mut self, context: Context) {
-        if self.world.wal.len_bytes() > self.world.log_long_bytes {
+        let length = self.world.wal.len_bytes();
+        if length <= self.world.log_long_bytes {
+            self.world.asked_at_bytes = 0;
+        } else if length >= self.world.asked_at_bytes + self.world.segment_bytes {
+            self.world.asked_at_bytes = length;
             for group in keypact_node::GROUPS {
                 self.node.handle(NodeInput::LogLong(group), context, &mut self.world);
             }

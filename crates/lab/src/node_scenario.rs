@@ -45,7 +45,7 @@ pub(crate) fn draw_setups(nodes: usize, drift_max_ppm: u32, random: &mut Random)
     let wal = WalOptions {
         segment_bytes: random.pick(&[4_096, 16_384, 65_536]),
         frame_bytes_max: random.pick(&[1_024, 4_096, 65_536]),
-        seed: random.next(),
+        seed: random.bits(),
         durable_at_least: Lsn::ZERO,
     };
     (1..=nodes as u64)

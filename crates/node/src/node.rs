@@ -220,7 +220,7 @@ impl Node {
         for at in 0..self.replicas.len() {
             self.drive(at, Input::Unreachable(peer), context, out);
         }
-        self.give_up_route(peer, out);
+        self.give_up_route(peer, context, out);
     }
 
     fn note_reachable(&mut self, peer: NodeId) {

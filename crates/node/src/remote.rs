@@ -100,6 +100,7 @@ impl Node {
         out: &mut impl Outside,
     ) {
         let key = SessionId(reply.session);
+        let present = self.replicas[DEFAULT_AT].raft.term();
         let Some(session) = self.sessions.get_mut(&key).filter(|_| reply.life == self.life) else { return };
         let Some(route) = session.route else { return };
         if route.to != from || route.generation != reply.generation {
@@ -110,6 +111,7 @@ impl Node {
         if matches!(reply.resolution, Resolution::Redirect { .. }) {
             // This and what follows it was not applied and won't be: it starts anew. What came before is still to be answered.
             session.route = Some(crate::session::Route { term: 0, ..route });
+            session.refused = Some((from, present, context.now_ns));
             let again: Vec<Sent> = session.sent.drain(at..).collect();
             for Sent { seq, command, since_ns, .. } in again {
                 session.put_back(Waiting { seq, command, since_ns });

@@ -57,7 +57,7 @@ impl Node {
                     self.carry_out(place, command, context, out);
                 }
                 Destination::To(leader) if idle_here => {
-                    if !self.forward(key, leader, out) {
+                    if !self.forward(key, leader, context, out) {
                         return self.sweep_later(context);
                     }
                 }
@@ -78,10 +78,14 @@ impl Node {
         }
     }
 
-    /// Forwards a connection's first waiting command. `false` if earlier ones went elsewhere and are not answered.
-    fn forward(&mut self, key: SessionId, leader: NodeId, out: &mut impl Outside) -> bool {
+    /// Forwards a connection's first waiting command. `false` if earlier ones went elsewhere and are not answered, or the leader sent some back
+    /// just now.
+    fn forward(&mut self, key: SessionId, leader: NodeId, context: Context, out: &mut impl Outside) -> bool {
         let term = self.replicas[DEFAULT_AT].raft.term();
         let session = self.sessions.get_mut(&key).expect("the caller has seen it");
+        if session.is_refused(leader, term, context.now_ns) {
+            return false;
+        }
         if session.route.is_none_or(|route| route.to != leader || route.term != term) {
             if !session.sent.is_empty() {
                 return false;

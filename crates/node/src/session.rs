@@ -62,9 +62,22 @@ pub(crate) struct Session {
     pub(crate) waiting: VecDeque<Waiting>,
     pub(crate) route: Option<Route>,
     pub(crate) sent: VecDeque<Sent>,
+    /// Who last sent commands back, in which term as this node knows it, and when. Asking the same again at once would go round and round
+    /// until one of the two learns of the change.
+    pub(crate) refused: Option<(NodeId, u64, u64)>,
 }
 
+/// How long a connection waits before it asks the same node in the same term again, nanoseconds.
+const REFUSED_NS: u64 = 20_000_000;
+
 impl Session {
+    /// Whether asking this node in this term would be in vain for now.
+    pub(crate) fn is_refused(&self, leader: NodeId, term: u64, now_ns: u64) -> bool {
+        self.refused.is_some_and(|(node, then, at_ns)| {
+            node == leader && then == term && now_ns.saturating_sub(at_ns) < REFUSED_NS
+        })
+    }
+
     /// Commands not answered yet.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len() + self.sent.len() + self.lane.in_flight

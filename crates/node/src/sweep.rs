@@ -75,8 +75,10 @@ impl Node {
         }
     }
 
-    /// A peer's process is gone: what was forwarded to it won't be answered.
-    pub(crate) fn give_up_route(&mut self, peer: NodeId, out: &mut impl Outside) {
+    /// A peer's process is gone: what was forwarded to it won't be answered. It is not asked again at once: each attempt may end in another
+    /// such hint.
+    pub(crate) fn give_up_route(&mut self, peer: NodeId, context: Context, out: &mut impl Outside) {
+        let term = self.replicas[DEFAULT_AT].raft.term();
         let mut keys: Vec<SessionId> = self
             .sessions
             .iter()
@@ -87,6 +89,7 @@ impl Node {
         for key in keys {
             let Some(session) = self.sessions.get_mut(&key) else { continue };
             session.route = None;
+            session.refused = Some((peer, term, context.now_ns));
             let sent: Vec<Sent> = session.sent.drain(..).collect();
             for sent in sent {
                 self.give_up_sent(key, sent, out);
