@@ -1,7 +1,7 @@
 //! What can go wrong while measuring. Every failure ends the run; nothing is measured around it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,6 @@ impl Failure {
 }
 
 /// A path as part of a message.
-pub(crate) fn shown(path: &PathBuf) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string()
 }

@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn random_keys_reach_the_whole_space() {
         let mut random = Random::new(1);
-        let mut seen = vec![false; 100];
+        let mut seen = [false; 100];
         for _ in 0..2_000 {
             seen[usize::try_from(random.below(100)).unwrap()] = true;
         }
