@@ -12,12 +12,18 @@ use super::{Body, Config, Raft, State, Timer};
 const HINT_JITTER_MS: u64 = 30;
 
 /// Who said yes, one bit a member.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Ballot {
     granted: u8,
+    /// When the asking began.
+    since_ns: u64,
 }
 
 impl Ballot {
+    fn new(since_ns: u64) -> Ballot {
+        Ballot { granted: 0, since_ns }
+    }
+
     fn grant(&mut self, member: usize) {
         assert!(member < 8, "a group has at most seven members");
         self.granted |= 1 << member;
@@ -100,8 +106,11 @@ impl Raft {
         self.incoming = None;
         self.leader = None;
         let mut ballot = match self.state {
-            State::PreCandidate(ballot) => ballot,
-            _ => Ballot::default(),
+            // A yes does not count for ever: who gave it may have found a leader since.
+            State::PreCandidate(ballot) if now_ns < ballot.since_ns + self.config.election_timeout_ns() => {
+                ballot
+            }
+            _ => Ballot::new(now_ns),
         };
         ballot.grant(self.own_index());
         self.state = State::PreCandidate(ballot);
@@ -122,8 +131,10 @@ impl Raft {
     fn become_candidate(&mut self, now_ns: u64, out: &mut impl Sink<Raft>) {
         self.counters.elections += 1;
         let id = self.config.id;
+        assert!(!self.is_installing(), "a member whose state is being replaced does not campaign");
+        assert!(!self.disk_hangs(now_ns), "nor one whose vote could not become durable");
         self.set_hard(self.hard.term + 1, Some(id), now_ns, out);
-        self.state = State::Candidate(Ballot::default());
+        self.state = State::Candidate(Ballot::new(now_ns));
         self.election_due_ns = now_ns + self.draw_timeout_ns();
         out.set_timer(Timer::Election, self.election_due_ns);
         let message = self.message(Body::Vote { last: self.tail.last() });

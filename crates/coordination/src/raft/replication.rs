@@ -175,10 +175,10 @@ impl Progress {
         self.probe_from(self.matched + 1);
     }
 
-    fn begin_snapshot(&mut self, now_ns: u64) {
+    fn begin_snapshot(&mut self) {
         self.probe_from(self.next);
         self.state = ProgressState::Snapshot;
-        self.outgoing = Some(Outgoing::new(now_ns));
+        self.outgoing = Some(Outgoing::new());
     }
 
     fn may_send(&self, max_inflight: usize, max_inflight_bytes: usize) -> bool {
@@ -295,7 +295,7 @@ impl Raft {
                     break;
                 }
                 if peer.next <= base.index {
-                    peer.begin_snapshot(now_ns);
+                    peer.begin_snapshot();
                     self.counters.snapshots_begun += 1;
                     out.snapshot_out(SnapshotRead { to: peer.id, chunk: 0 });
                     break;
@@ -304,6 +304,8 @@ impl Raft {
                 let prev = Position { index: peer.next - 1, term: prev_term };
                 let (entries, bytes) = frame(&self.tail, peer.next, config.max_append_bytes);
                 let last_index = prev.index + entries.len() as u64;
+                assert!(last_index <= last.index, "only what is in the log is sent");
+                assert!(prev.index >= peer.matched, "what matches is not sent again");
                 let body = Body::Append { prev, entries, commit: self.commit, round };
                 let message = super::Message { term: self.hard.term, incarnation: config.incarnation, body };
                 // Early: the followers' disks may be faster than ours. A leader that loses these entries in a crash returns as a

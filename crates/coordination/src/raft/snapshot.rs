@@ -78,12 +78,12 @@ enum OutgoingStep {
 }
 
 impl Outgoing {
-    pub(super) fn new(_now_ns: u64) -> Outgoing {
+    pub(super) fn new() -> Outgoing {
         Outgoing { meta: None, index: 0, chunk: 0, step: OutgoingStep::Reading }
     }
 
     fn restart(&mut self) {
-        *self = Outgoing { meta: None, index: 0, chunk: 0, step: OutgoingStep::Reading };
+        *self = Outgoing::new();
     }
 }
 
@@ -163,6 +163,8 @@ impl Raft {
         assert!(self.checkpoint_pending, "a checkpoint was asked for");
         assert!(meta.position.index <= self.delivered, "a checkpoint holds only what was delivered");
         self.checkpoint_pending = false;
+        // Also what a node asked for while this one was being written.
+        self.compact_wanted = false;
         if meta.position.index > self.tail.base().index {
             self.tail.compact(meta.position.index);
         }
@@ -189,6 +191,7 @@ impl Raft {
             outgoing.step = OutgoingStep::Waiting { since_ns: now_ns };
             return;
         };
+        assert!(chunk.chunk == 0 || outgoing.meta.is_some(), "a snapshot begins with chunk 0");
         outgoing.index = meta.position.index;
         outgoing.meta = Some(chunk.meta.clone());
         outgoing.step = OutgoingStep::Waiting { since_ns: now_ns };
@@ -301,6 +304,7 @@ impl Raft {
             }
             return;
         }
+        assert!(!incoming.installing, "nothing follows the last chunk");
         incoming.taking = true;
         incoming.installing = chunk.last;
         out.snapshot_in(chunk);

@@ -50,10 +50,8 @@ pub(super) fn rough(seed: u64, members: u64) -> World {
                 world.read(id, request, level);
             }
             64..=77 => world.sync(id),
-            78..=84 => {
-                if world.node(id).raft.is_some() {
-                    world.serve_parent(id);
-                }
+            78..=84 if world.node(id).raft.is_some() => {
+                world.serve_parent(id);
             }
             85..=93 => timers(&mut world, &mut rng, paused.0),
             94 if paused.0 == 0 && rng.random_bool(0.2) => {
