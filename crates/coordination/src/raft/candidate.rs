@@ -90,11 +90,7 @@ impl Raft {
     /// Asks who would vote. Nothing changes until a majority would.
     fn campaign(&mut self, now_ns: u64, out: &mut impl Sink<Raft>) {
         if self.disk_hangs(now_ns) || self.is_installing() {
-            // Its vote could not become durable, or its state is being replaced.
-            self.counters.campaigns_held_back += 1;
-            self.leader = None;
-            self.rearm_election(now_ns, out);
-            return;
+            return self.hold_campaign_back(now_ns, out);
         }
         assert!(!self.is_leader(), "a leader does not campaign");
         assert!(
@@ -128,11 +124,23 @@ impl Raft {
         self.broadcast(&message, |peer, message| out.send_early(peer, message));
     }
 
+    /// Its vote could not become durable, or its state is being replaced: others shall lead.
+    fn hold_campaign_back(&mut self, now_ns: u64, out: &mut impl Sink<Raft>) {
+        assert!(!self.is_leader(), "a leader has nothing to hold back");
+        self.counters.campaigns_held_back += 1;
+        self.state = State::Follower;
+        self.leader = None;
+        self.rearm_election(now_ns, out);
+    }
+
     fn become_candidate(&mut self, now_ns: u64, out: &mut impl Sink<Raft>) {
+        assert!(!self.is_installing(), "a member whose state is being replaced does not campaign");
+        if self.disk_hangs(now_ns) {
+            // The disk stopped answering while the others were asked.
+            return self.hold_campaign_back(now_ns, out);
+        }
         self.counters.elections += 1;
         let id = self.config.id;
-        assert!(!self.is_installing(), "a member whose state is being replaced does not campaign");
-        assert!(!self.disk_hangs(now_ns), "nor one whose vote could not become durable");
         self.set_hard(self.hard.term + 1, Some(id), now_ns, out);
         self.state = State::Candidate(Ballot::new(now_ns));
         self.election_due_ns = now_ns + self.draw_timeout_ns();
