@@ -195,3 +195,22 @@ fn a_chain_of_links_deposes_nobody() {
     assert_eq!((world.leader(), world.raft(1).term()), (Some(1), term));
     assert_eq!(world.raft(3).term(), term);
 }
+
+#[test]
+fn a_disk_that_stops_answering_during_pre_votes_ends_the_campaign() {
+    let mut world = World::new(3);
+    world.now_ns += 600 * MS;
+    world.node_mut(1).syncs = false;
+    // A newer term to write down, which does not reach the disk.
+    let last = world.raft(1).last();
+    let ask = Message { term: 5, incarnation: Incarnation(1), body: Body::Vote { last } };
+    world.step(1, Input::Message { from: NodeId(3), message: ask });
+    world.network.clear();
+    world.now_ns += 900 * MS;
+    world.fire(1, Timer::Election);
+    assert_eq!(world.raft(1).role(), Role::PreCandidate);
+    world.now_ns += 200 * MS;
+    world.settle();
+    assert_eq!((world.raft(1).role(), world.raft(1).term()), (Role::Follower, 5));
+    assert_eq!(world.raft(1).counters().campaigns_held_back, 1);
+}
