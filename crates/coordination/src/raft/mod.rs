@@ -194,6 +194,10 @@ impl Raft {
         match body {
             Body::PreVote { next_term, last } => return self.on_pre_vote(from, next_term, last, now_ns, out),
             Body::Vote { last } => return self.on_vote(from, term, last, now_ns, out),
+            // Who would vote may well be behind in terms; the term that it answers about is in the answer.
+            Body::PreVoteReply { next_term, granted } if term <= self.hard.term => {
+                return self.on_pre_vote_reply(from, next_term, granted, now_ns, out);
+            }
             _ => {}
         }
         if term < self.hard.term {
@@ -205,9 +209,8 @@ impl Raft {
         assert!(term == self.hard.term, "from here on both are in one term");
         match body {
             Body::PreVote { .. } | Body::Vote { .. } => unreachable!("answered above"),
-            Body::PreVoteReply { next_term, granted } => {
-                self.on_pre_vote_reply(from, next_term, granted, now_ns, out);
-            }
+            // It brought a newer term, and with that has done its work.
+            Body::PreVoteReply { .. } => {}
             Body::VoteReply { granted } => self.on_vote_reply(from, granted, context, out),
             Body::Append { prev, entries, commit, round } => {
                 if self.follow(from, now_ns, out) {

@@ -214,3 +214,17 @@ fn a_disk_that_stops_answering_during_pre_votes_ends_the_campaign() {
     assert_eq!((world.raft(1).role(), world.raft(1).term()), (Role::Follower, 5));
     assert_eq!(world.raft(1).counters().campaigns_held_back, 1);
 }
+
+#[test]
+fn members_behind_in_terms_help_one_that_is_ahead() {
+    let mut world = World::new(3);
+    world.now_ns += 600 * MS;
+    let last = world.raft(1).last();
+    let ask = Message { term: 5, incarnation: Incarnation(1), body: Body::Vote { last } };
+    world.step(1, Input::Message { from: NodeId(3), message: ask });
+    world.network.clear();
+    world.now_ns += 600 * MS;
+    world.fire(1, Timer::Election);
+    world.settle();
+    assert_eq!((world.leader(), world.raft(1).term()), (Some(1), 6), "at the first try");
+}
