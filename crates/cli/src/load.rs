@@ -33,6 +33,8 @@ pub(crate) struct Load {
     next_process: AtomicU64,
     operations: AtomicU64,
     operations_max: u64,
+    /// When the last write was acknowledged, nanoseconds since the start.
+    last_write_ns: AtomicU64,
 }
 
 /// What one client saw.
@@ -138,12 +140,18 @@ impl Load {
             next_process: AtomicU64::new(0),
             operations: AtomicU64::new(0),
             operations_max,
+            last_write_ns: AtomicU64::new(0),
         }
     }
 
     /// Nanoseconds since the start.
     pub(crate) fn now_ns(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// When the last write was acknowledged, nanoseconds since the start; 0 if none was.
+    pub(crate) fn last_write_ns(&self) -> u64 {
+        self.last_write_ns.load(Ordering::Relaxed)
     }
 
     /// Operations begun so far.
@@ -181,6 +189,9 @@ impl Load {
             let asked = self.now_ns();
             let result = open.call(&step.arguments());
             let outcome = recorded.take(process, step, asked, self.now_ns(), &result);
+            if let Some(last) = recorded.writes_ns.last() {
+                self.last_write_ns.fetch_max(*last, Ordering::Relaxed);
+            }
             if result.is_err() {
                 connection = None;
                 node = (node + 1) % self.addresses.len();
@@ -330,11 +341,12 @@ fn answer(call: &Call, reply: &Value) -> Answer {
     }
 }
 
-/// The longest time without an acknowledged write, of those that end after `from_ns` and begin before `to_ns`.
-pub(crate) fn longest_gap_ns(writes_ns: &mut [u64], from_ns: u64, to_ns: u64) -> u64 {
+/// The longest time without an acknowledged write, of those that end after `from_ns`; what comes after the last write counts, up to `end_ns`.
+pub(crate) fn longest_gap_ns(writes_ns: &mut [u64], from_ns: u64, end_ns: u64) -> u64 {
     writes_ns.sort_unstable();
-    let gaps = writes_ns.windows(2).filter(|two| two[1] >= from_ns && two[0] <= to_ns);
-    gaps.map(|two| two[1] - two[0]).max().unwrap_or(0)
+    let ends = writes_ns.iter().copied().skip(1).chain([end_ns]);
+    let gaps = writes_ns.iter().zip(ends).filter(|(_, end)| *end >= from_ns);
+    gaps.map(|(start, end)| end.saturating_sub(*start)).max().unwrap_or(end_ns)
 }
 
 /// The value that a share of the values (0 to 1) does not exceed; 0 of none. `values` are sorted by this.

@@ -60,8 +60,8 @@ fn a_single_node_serves_from_its_file() {
     let folder = Folder::new("serve");
     let out = folder.path("cluster");
     let port = free_port();
-    let made = keypact().args(["init", "--nodes", &format!("127.0.0.1:{port}"), "--out"]).arg(&out).status();
-    assert!(made.unwrap().success());
+    let made = keypact().args(["init", "--nodes", &format!("127.0.0.1:{port}"), "--out"]).arg(&out).output();
+    assert!(made.unwrap().status.success());
     let config = out.join("node-1/keypact.toml");
     let mut serve = keypact();
     serve.args(["serve", "--config"]).arg(&config).env("KEYPACT_PASSWORD", "sesame").stderr(Stdio::null());
@@ -111,7 +111,7 @@ fn serve_refuses_another_nodes_folder() {
     let folder = Folder::new("swapped");
     let out = folder.path("cluster");
     let nodes = "127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003";
-    assert!(keypact().args(["init", "--nodes", nodes, "--out"]).arg(&out).status().unwrap().success());
+    assert!(keypact().args(["init", "--nodes", nodes, "--out"]).arg(&out).output().unwrap().status.success());
     fs::remove_dir_all(out.join("node-1/data")).unwrap();
     fs::rename(out.join("node-2/data"), out.join("node-1/data")).unwrap();
     let output = keypact().args(["serve", "--config"]).arg(out.join("node-1/keypact.toml")).output().unwrap();

@@ -37,6 +37,8 @@ const CHECK_LIMIT: Duration = Duration::from_secs(60);
 const OPERATIONS_MAX: u64 = 400_000;
 /// How long all keys may take to be read back.
 const READ_BACK_LIMIT: Duration = Duration::from_secs(20);
+/// How long after the restart clients may wait for their first write.
+const WRITES_AGAIN_LIMIT: Duration = Duration::from_secs(20);
 /// How long a killed process may take to be gone.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
@@ -141,8 +143,7 @@ impl Demo {
             (told, joined.map_err(|_| Failure::cannot("a client failed, which is a bug")))
         });
         let killed = told?;
-        let seconds = load.now_ns() as f64 / 1e9;
-        let mut seen = Seen::new(recorded?, killed, seconds);
+        let mut seen = Seen::new(recorded?, killed, load.now_ns());
         seen.read_back(&load, addresses.len())?;
         Ok(seen)
     }
@@ -175,6 +176,13 @@ impl Demo {
         let restarted = Instant::now();
         fleet.wait_until_serving(events)?;
         pass(events, third.saturating_sub(restarted.elapsed()))?;
+        let deadline = Instant::now() + WRITES_AGAIN_LIMIT;
+        while load.last_write_ns() < killed_ns {
+            if Instant::now() > deadline {
+                return Err(Failure::wrong("no write was acknowledged after the leader was killed"));
+            }
+            pass(events, Duration::from_millis(10))?;
+        }
         Ok(Killed { node, from_ns: killed_ns })
     }
 
@@ -262,11 +270,12 @@ struct Seen {
     promised: Promised,
     found: std::collections::BTreeMap<String, Value>,
     killed: Killed,
-    seconds: f64,
+    /// When the clients stopped.
+    end_ns: u64,
 }
 
 impl Seen {
-    fn new(recorded: Vec<Recorded>, killed: Killed, seconds: f64) -> Seen {
+    fn new(recorded: Vec<Recorded>, killed: Killed, end_ns: u64) -> Seen {
         let mut seen = Seen {
             operations: Vec::new(),
             latencies_us: Vec::new(),
@@ -274,7 +283,7 @@ impl Seen {
             promised: Promised::default(),
             found: std::collections::BTreeMap::new(),
             killed,
-            seconds,
+            end_ns,
         };
         for client in recorded {
             seen.operations.extend(client.operations);
@@ -317,7 +326,7 @@ impl Seen {
     ) -> Figures {
         let count =
             |of: fn(&Outcome) -> bool| history.operations.iter().filter(|o| of(&o.outcome)).count() as u64;
-        let gap_ns = longest_gap_ns(&mut self.writes_ns, self.killed.from_ns, u64::MAX);
+        let gap_ns = longest_gap_ns(&mut self.writes_ns, self.killed.from_ns, self.end_ns);
         Figures {
             operations: history.operations.len() as u64,
             acknowledged: count(|outcome| matches!(outcome, Outcome::Ok(_))),
@@ -331,7 +340,7 @@ impl Seen {
             keys: report.keys,
             clients: demo.clients,
             killed_node: self.killed.node,
-            seconds: (self.seconds * 100.0).round() / 100.0,
+            seconds: (self.end_ns as f64 / 1e7).round() / 100.0,
             check_ms: (report.elapsed_ms * 10.0).round() / 10.0,
             kept,
         }

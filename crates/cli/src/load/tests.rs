@@ -67,10 +67,12 @@ fn an_answer_of_the_wrong_shape_is_not_taken_for_a_right_one() {
 #[test]
 fn the_longest_gap_is_taken_around_the_kill() {
     let mut writes = [10, 500, 20, 30, 90, 100];
-    assert_eq!(longest_gap_ns(&mut writes, 35, 200), 400);
-    assert_eq!(longest_gap_ns(&mut writes, 35, 80), 60);
-    assert_eq!(longest_gap_ns(&mut writes, 0, 15), 10);
-    assert_eq!(longest_gap_ns(&mut [], 0, 15), 0);
+    assert_eq!(longest_gap_ns(&mut writes, 35, 550), 400);
+    assert_eq!(longest_gap_ns(&mut writes, 501, 550), 50);
+    assert_eq!(longest_gap_ns(&mut [10, 90, 100], 15, 110), 80);
+    // Writes that never came back are no gap of nothing.
+    assert_eq!(longest_gap_ns(&mut [10, 20], 25, 3_000), 2_980);
+    assert_eq!(longest_gap_ns(&mut [], 0, 15), 15);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Real processes for tests: the binary, clusters of it, and waiting on conditions.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own, and uses its part")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
