@@ -158,7 +158,7 @@ impl Node {
             replica.raft.assert_invariants();
             self.absorb(at, context, out);
         }
-        self.follow_leader();
+        self.follow_leader(context);
         self.work_off(context, out);
         self.send_heartbeats(out);
         if let Some(at_ns) = self.timers.next_wish() {

@@ -73,7 +73,8 @@ impl Node {
             return Destination::Here;
         }
         match raft.leader() {
-            Some(leader) if leader != self.config.id => Destination::To(leader),
+            // What is sent to a peer that can't be reached is lost, and would be waited for in vain.
+            Some(leader) if self.reachable.contains(&leader) => Destination::To(leader),
             _ => Destination::Nowhere,
         }
     }
@@ -99,6 +100,7 @@ impl Node {
         route.next_place += 1;
         session.sent.push_back(Sent { place, seq, command: command.clone(), since_ns });
         self.counters.forwarded += 1;
+        self.sweep_later(context);
         let (life, session) = (self.life, key.0);
         let forward = Forward { life, session, term, generation, place, command };
         out.send(leader, Traffic::Bulk, PeerMessage::Forward(forward));

@@ -65,6 +65,8 @@ pub(crate) struct Session {
     /// Who last sent commands back, in which term as this node knows it, and when. Asking the same again at once would go round and round
     /// until one of the two learns of the change.
     pub(crate) refused: Option<(NodeId, u64, u64)>,
+    /// Another node leads now: when to give up on answers from the one before.
+    pub(crate) give_up_at_ns: Option<u64>,
 }
 
 /// How long a connection waits before it asks the same node in the same term again, nanoseconds.

@@ -12,6 +12,9 @@ use crate::timers::TimerKey;
 /// How long a stream that says nothing is remembered, nanoseconds. Longer than any copy of a message stays on the way.
 const REMOTE_IDLE_NS: u64 = 300_000_000_000;
 
+/// How long a leader that was deposed may still take to say what became of forwarded commands, nanoseconds.
+const DEPOSED_GRACE_NS: u64 = 200_000_000;
+
 impl Node {
     /// Something waits: have it looked at in a while.
     pub(crate) fn sweep_later(&mut self, context: Context) {
@@ -33,6 +36,9 @@ impl Node {
         for key in &keys {
             self.sweep_waiting(*key, context, out);
             self.sweep_sent(*key, context, out);
+            if let Some(session) = self.sessions.get_mut(key).filter(|session| session.sent.is_empty()) {
+                session.give_up_at_ns = None;
+            }
             self.work.push_back(Work::Resume(StreamKey::Local(*key)));
         }
         self.remotes.retain(|_, remote| {
@@ -61,10 +67,10 @@ impl Node {
     fn sweep_sent(&mut self, key: SessionId, context: Context, out: &mut impl Outside) {
         let limit_ns = self.config.forward_timeout_ms * 1_000_000;
         while let Some(session) = self.sessions.get_mut(&key)
-            && session
-                .sent
-                .front()
-                .is_some_and(|first| context.now_ns.saturating_sub(first.since_ns) > limit_ns)
+            && session.sent.front().is_some_and(|first| {
+                context.now_ns.saturating_sub(first.since_ns) > limit_ns
+                    || session.give_up_at_ns.is_some_and(|at_ns| context.now_ns >= at_ns)
+            })
         {
             let sent = session.sent.pop_front().expect("just seen");
             // One answer is missing, so the leader may wait for that command for ever: what follows goes as a new generation.
@@ -99,13 +105,16 @@ impl Node {
     }
 
     /// A new leader is known: commands that waited for one may go.
-    pub(crate) fn follow_leader(&mut self) {
+    pub(crate) fn follow_leader(&mut self, context: Context) {
         let raft = &self.replicas[DEFAULT_AT].raft;
         let present = (raft.leader(), raft.term());
         if present == self.routed_by {
             return;
         }
         self.routed_by = present;
+        for session in self.sessions.values_mut().filter(|session| !session.sent.is_empty()) {
+            session.give_up_at_ns.get_or_insert(context.now_ns + DEPOSED_GRACE_NS);
+        }
         let mut keys: Vec<SessionId> = self
             .sessions
             .iter()
