@@ -1,6 +1,6 @@
 //! Scenario `node`: whole nodes with clients, on simulated disks, under all faults.
 
-use keypact_checker::{Limits as CheckLimits, ModelKind, Verdict, check};
+use keypact_checker::ModelKind;
 use keypact_node::{Member, NodeConfig, Reads};
 use keypact_protocol::{Lsn, NodeId};
 use keypact_simulator::{
@@ -8,11 +8,9 @@ use keypact_simulator::{
 };
 use keypact_storage::WalOptions;
 
+use crate::judge::check_history;
 use crate::node_clients::{NodeClients, NodeWorkload};
 use crate::node_process::{NodeDisk, NodeProcess, NodeSetup};
-
-/// Steps that the linearizability checker may take for one seed.
-const CHECK_STEPS: u64 = 3_000_000;
 
 /// Whole nodes with clients.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,23 +68,6 @@ pub(crate) fn draw_setups(nodes: usize, drift_max_ppm: u32, random: &mut Random)
         .collect()
 }
 
-/// Has the checker judge what clients were told.
-pub(crate) fn check_history(clients: &NodeClients) -> Result<u64, Violation> {
-    let history = clients.history()?;
-    let kind = ModelKind::Kv;
-    let checked = check(&history, &kind, &kind.default_initial(), &CheckLimits::steps(CHECK_STEPS))
-        .map_err(|error| Violation::new("history", error.to_string()))?;
-    match checked.verdict {
-        Verdict::Linearizable => Ok(1),
-        // Too hard for the steps allowed: neither right nor wrong, and not counted as checked.
-        Verdict::Undecided { .. } => Ok(0),
-        Verdict::NotLinearizable(violation) => {
-            let detail = format!("key {}: {:?} can't be explained", violation.key, violation.operation);
-            Err(Violation::new("linearizable", detail))
-        }
-    }
-}
-
 impl Scenario for NodeScenario {
     type Process = NodeProcess;
     type Clients = NodeClients;
@@ -112,7 +93,8 @@ impl Scenario for NodeScenario {
     }
 
     fn judge(&self, world: &World<NodeProcess, NodeClients, ()>) -> Result<u64, Violation> {
-        check_history(world.clients())
+        let kind = ModelKind::Kv;
+        check_history(&world.clients().history()?, &kind, &kind.default_initial())
     }
 
     fn sometimes(&self) -> &'static [&'static str] {

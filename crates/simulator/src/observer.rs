@@ -69,6 +69,11 @@ pub trait Observer<P: Process> {
         Ok(())
     }
 
+    /// A process is about to go, or the run to end: the last look at this life.
+    fn ended(&mut self, node: NodeId, process: &P) {
+        let _ = (node, process);
+    }
+
     /// Adds to the counters what the run has reached. Called once, at the end.
     fn count(&self, counters: &mut Counters) {
         let _ = counters;
@@ -109,6 +114,11 @@ impl<P: Process, A: Observer<P>, B: Observer<P>> Observer<P> for (A, B) {
     fn crashed(&mut self, now_ns: u64, node: NodeId, disk: &P::Disk) -> Result<(), Violation> {
         self.0.crashed(now_ns, node, disk)?;
         self.1.crashed(now_ns, node, disk)
+    }
+
+    fn ended(&mut self, node: NodeId, process: &P) {
+        self.0.ended(node, process);
+        self.1.ended(node, process);
     }
 
     fn count(&self, counters: &mut Counters) {

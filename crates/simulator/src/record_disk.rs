@@ -163,7 +163,7 @@ impl<P: Protocol> RecordDisk<P> {
     /// If none was being written.
     pub fn checkpoint_written(&mut self, origin: Origin) -> Checkpoint {
         let written = self.writing[origin as usize].take().expect("a checkpoint was being written");
-        self.keep_newer(&written);
+        self.keep(origin, &written);
         written
     }
 
@@ -185,8 +185,10 @@ impl<P: Protocol> RecordDisk<P> {
         }
     }
 
-    fn keep_newer(&mut self, written: &Checkpoint) {
-        if self.checkpoint.as_ref().is_none_or(|kept| kept.applied <= written.applied) {
+    /// A peer's snapshot takes the place of any state: a protocol may need to take the state back. Of its own the newer one counts.
+    fn keep(&mut self, origin: Origin, written: &Checkpoint) {
+        let newer = self.checkpoint.as_ref().is_none_or(|kept| kept.applied <= written.applied);
+        if newer || origin == Origin::Peer {
             self.checkpoint = Some(written.clone());
         }
     }
@@ -209,12 +211,12 @@ impl<P: Protocol> Disk for RecordDisk<P> {
         self.durable = self.last;
         // A pending drop dies with the process; the next life asks again.
         self.drop_before = None;
-        for origin in 0..self.writing.len() {
+        for origin in [Origin::Own, Origin::Peer] {
             let renamed = loss != Loss::Unsynced && random.chance(500_000);
-            if let Some(writing) = self.writing[origin].take()
+            if let Some(writing) = self.writing[origin as usize].take()
                 && renamed
             {
-                self.keep_newer(&writing);
+                self.keep(origin, &writing);
             }
         }
     }

@@ -23,6 +23,7 @@
 //! | `deliver [n1>n2 ..] [n1 ..] [count=N] [drop=n1>n2 ..] [all]` | delivers what is in flight on these links (from these nodes), dropping some; `all`: and what that gives rise to |
 //! | `drop n1>n2`, `duplicate n1>n2` | loses, doubles what is in flight there |
 //! | `hold n1>n2`, `release n1>n2` | what is and will be in flight there waits; goes on |
+//! | `say n0>n1 TEXT` | n1 is told this by n0, who is not on the stage; see [`Story::said`] |
 //! | `messages` | shows what is in flight |
 //! | `durable n1 ..` | the disk has everything: log, checkpoint, snapshot |
 //! | `hang n1`, `unhang n1` | the disk does not answer; does again |
@@ -73,6 +74,14 @@ pub trait Story {
     /// A message, in a line.
     fn message(&self, message: &<Self::Protocol as Protocol>::Message) -> String {
         format!("{message:?}")
+    }
+
+    /// Reads a message that somebody outside the stage says, for `say`.
+    ///
+    /// # Errors
+    /// It is not understood; shown to the author.
+    fn said(&self, text: &str) -> Result<<Self::Protocol as Protocol>::Message, String> {
+        Err(format!("nobody outside says `{text}` to this protocol"))
     }
 
     /// A record, in a line.

@@ -148,6 +148,7 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         for node in &mut self.nodes {
             if let Some(process) = node.process.take() {
                 process.count(&mut self.counters);
+                self.observer.ended(node.id, &process);
             }
         }
         self.observer.count(&mut self.counters);

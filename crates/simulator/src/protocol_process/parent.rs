@@ -207,12 +207,12 @@ impl<P: Protocol, M: StateMachine> Parent<P, M> {
         SnapshotInput::Checkpointed { meta: written.meta }
     }
 
-    /// A peer's snapshot is on disk: it becomes the state, unless the state is newer by now.
+    /// A peer's snapshot is on disk: it becomes the state, even if that is newer. Whether that may be is the protocol's business.
     pub(super) fn installed(&mut self, disk: &mut RecordDisk<P>) -> SnapshotInput {
         let written = disk.writing(Origin::Peer).expect("an install was under way");
         let machine = M::load(written.state.clone());
         match machine {
-            Ok(machine) if written.applied >= self.applied => {
+            Ok(machine) => {
                 let written = disk.checkpoint_written(Origin::Peer);
                 self.machine = machine;
                 self.applied = written.applied;

@@ -26,6 +26,7 @@ pub(super) fn run<S: Story>(stage: &mut Stage<S>, line: &str) -> Result<(), Stri
         "duplicate" => duplicate(stage, rest),
         "hold" => links(rest).map(|links| stage.held_links.extend(links)),
         "release" => links(rest).map(|links| stage.held_links.retain(|held| !links.contains(held))),
+        "say" => say(stage, rest),
         "messages" => messages(stage),
         "durable" => each_node(stage, rest, |stage, index| stage.durable(index).map(|_| ())),
         "hang" => each_node(stage, rest, |stage, index| set_hung(stage, index, true)),
@@ -120,6 +121,15 @@ fn duplicate<S: Story>(stage: &mut Stage<S>, rest: &str) -> Result<(), String> {
         stage.in_flight.push(again);
     }
     Ok(())
+}
+
+fn say<S: Story>(stage: &mut Stage<S>, rest: &str) -> Result<(), String> {
+    let (who, text) = rest.split_once(' ').ok_or("who says what? `n0>n1 TEXT`")?;
+    let (from, to) = link(who)?;
+    if stage.index_of(from).is_ok() {
+        return Err(format!("{from} is on the stage and speaks for itself"));
+    }
+    stage.say(from, to, text.trim())
 }
 
 fn messages<S: Story>(stage: &mut Stage<S>) -> Result<(), String> {

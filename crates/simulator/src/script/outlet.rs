@@ -27,6 +27,8 @@ pub(super) struct StageOutlet<'a, S: Story> {
     pub(super) story: &'a S,
     pub(super) id: NodeId,
     pub(super) show_timers: bool,
+    /// How many are on the stage: n1 and on.
+    pub(super) actors: u64,
     pub(super) lines: &'a mut Vec<String>,
     pub(super) sent: &'a mut Vec<InFlight<S::Protocol>>,
     pub(super) cuts: &'a [(NodeId, NodeId)],
@@ -72,7 +74,8 @@ impl<S: Story> Outlet<S::Protocol> for StageOutlet<'_, S> {
         let cut = self.cuts.contains(&(self.id, to));
         let text = self.story.message(&message);
         self.line(format_args!("{} {to} {text}", if cut { 'x' } else { '>' }));
-        if !cut {
+        // Who is not on the stage hears, and says what the script says.
+        if !cut && (1..=self.actors).contains(&to.0) {
             self.sent.push(InFlight { from: self.id, to, message });
         }
     }

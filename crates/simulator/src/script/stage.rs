@@ -222,11 +222,13 @@ impl<S: Story> Stage<S> {
         wishes: &mut Vec<Wish>,
         body: impl FnOnce(&mut S::Protocol, &mut Scribe<'_, '_, S>) -> T,
     ) -> Result<T, String> {
+        let actors = self.actors.len() as u64;
         let actor = &mut self.actors[index];
         let (protocol, gate) = actor.life.as_mut().expect("only the living are given inputs");
         let mut outlet = StageOutlet {
             story: &self.story,
             id: actor.id,
+            actors,
             show_timers: self.settings.text("timers") == Some("on"),
             lines: &mut self.lines,
             sent: &mut self.in_flight,
@@ -334,6 +336,13 @@ impl<S: Story> Stage<S> {
             self.lines.push(line);
             return Ok(());
         }
+        let index = self.index_of(to)?;
+        self.input(index, Input::Message { from, message })
+    }
+
+    /// Somebody who is not on the stage says this.
+    pub(super) fn say(&mut self, from: NodeId, to: NodeId, text: &str) -> Result<(), String> {
+        let message = self.story.said(text)?;
         let index = self.index_of(to)?;
         self.input(index, Input::Message { from, message })
     }

@@ -422,6 +422,7 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         let node = &mut self.nodes[index];
         let Some(process) = node.process.take() else { return Ok(()) };
         process.count(&mut self.counters);
+        self.observer.ended(node.id, &process);
         node.inbox.clear();
         node.hung_jobs.clear();
         node.disk_hangs = false;

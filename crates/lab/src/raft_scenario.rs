@@ -1,0 +1,135 @@
+//! Scenario `raft`: the protocol alone, behind the gate, with a small state machine, under all faults and all of its invariants.
+
+use keypact_checker::history::Moment;
+use keypact_checker::{Answer, Call, History, ModelKind, Operation, Outcome, Value};
+use keypact_coordination::raft::{Config, Raft};
+use keypact_protocol::{Incarnation, NodeId, ReadLevel};
+use keypact_simulator::{
+    Agreement, FaultKind, FaultSet, Kv, KvAnswer, KvClients, KvCommand, KvOperation, KvOutcome, KvWork,
+    Limits, ProcessConfig, ProtocolProcess, Random, RecordDisk, Scenario, Setup, Swarm, Violation, Workload,
+    World,
+};
+
+use crate::judge::check_history;
+use crate::watch::{RAFT_SOMETIMES, RaftWatch};
+
+/// The protocol alone.
+#[derive(Clone, Debug)]
+pub struct RaftScenario {
+    /// Cluster sizes to choose from.
+    pub nodes: Vec<usize>,
+}
+
+impl Default for RaftScenario {
+    fn default() -> Self {
+        RaftScenario { nodes: vec![1, 3, 3, 3, 5, 5] }
+    }
+}
+
+type Process = ProtocolProcess<Raft, Kv>;
+
+/// One seed's settings, equal on all members.
+fn draw_config(
+    id: NodeId,
+    members: &[(NodeId, Incarnation)],
+    drift_max_ppm: u32,
+    random: &mut Random,
+) -> Config {
+    let mut config = Config::new(id, members.to_vec());
+    config.heartbeat_ms = random.pick(&[20, 50]);
+    config.election_timeout_ms = config.heartbeat_ms * random.pick(&[3, 6]);
+    config.election_jitter_ms = random.pick(&[10, config.election_timeout_ms]);
+    // Two clocks part by twice what one is off.
+    config.drift_bound_ppm = u64::from(drift_max_ppm) * 2 + 100;
+    config.lease = random.chance(750_000);
+    config.resend_ms = random.pick(&[50, 300]);
+    config.max_append_bytes = random.pick(&[100, 1_000, 256 * 1024]);
+    config.max_inflight = random.pick(&[1, 4, 64]);
+    config.max_inflight_bytes = random.pick(&[2_000, 8 << 20]);
+    config.checkpoint_after_bytes = random.pick(&[500, 4_000, 100_000]);
+    config.max_command_bytes = 200;
+    config.disk_hang_ms = 300;
+    config
+}
+
+impl Scenario for RaftScenario {
+    type Process = Process;
+    type Clients = KvClients;
+    type Observer = (RaftWatch, Agreement);
+
+    fn name(&self) -> &'static str {
+        "raft"
+    }
+
+    fn setup(&self, random: &mut Random) -> Setup<Process, KvClients, Self::Observer> {
+        let damage = [FaultKind::BitRot, FaultKind::MisdirectedWrite, FaultKind::DiskFull];
+        let limits = Limits {
+            nodes: self.nodes.clone(),
+            // A disk of typed records has no bytes to damage.
+            faults: FaultSet::ALL.without(FaultSet::of(&damage)),
+            ..Limits::default()
+        };
+        let swarm = Swarm::draw(&limits, random);
+        let ids: Vec<NodeId> = (1..=swarm.nodes as u64).map(NodeId).collect();
+        let members: Vec<_> = ids.iter().map(|id| (*id, Incarnation(1))).collect();
+        let drawn = draw_config(ids[0], &members, swarm.drift_max_ppm, random);
+        let configs = ids
+            .iter()
+            .map(|id| ProcessConfig { protocol: Config { id: *id, ..drawn.clone() }, pending_limit: 256 })
+            .collect();
+        let disks = ids.iter().map(|_| RecordDisk::default()).collect();
+        let clients = KvClients::new(Workload::draw(random));
+        Setup { swarm, configs, disks, clients, observer: (RaftWatch::new(&ids), Agreement::default()) }
+    }
+
+    fn judge(&self, world: &World<Process, KvClients, Self::Observer>) -> Result<u64, Violation> {
+        let history = registers(world.clients())?;
+        check_history(&history, &ModelKind::CasRegister, &Value::Integer(0))
+    }
+
+    fn sometimes(&self) -> &'static [&'static str] {
+        &RAFT_SOMETIMES
+    }
+}
+
+/// The history of the registers. Those of lists and counters, whose answers tell their own order, the clients have judged themselves.
+fn registers(clients: &KvClients) -> Result<History, Violation> {
+    let first = clients.workload().lists + clients.workload().counters;
+    let operations =
+        clients.history().iter().enumerate().filter_map(|(index, op)| operation(index, op, first));
+    History::merge(operations.collect()).map_err(|problem| Violation::new("history", problem.to_string()))
+}
+
+fn operation(index: usize, op: &KvOperation, first_register: u16) -> Option<Operation> {
+    let number = |value: i64| Value::Integer(value);
+    let (key, call) = match op.work {
+        // May be of any moment before.
+        KvWork::Read(_, ReadLevel::Stale) => return None,
+        KvWork::Read(key, _) => (key, Call::Read),
+        KvWork::Write(KvCommand::Set { key, value }) => (key, Call::Write(number(value))),
+        KvWork::Write(KvCommand::CompareAndSet { key, expected, value }) => {
+            (key, Call::CompareAndSet { expected: number(expected), new: number(value) })
+        }
+        KvWork::Write(KvCommand::Increment { .. } | KvCommand::Append { .. }) => return None,
+    };
+    if key < first_register {
+        return None;
+    }
+    let outcome = match (op.outcome, &call) {
+        (KvOutcome::Failed, _) => Outcome::Failed,
+        (KvOutcome::Unknown, _) => Outcome::Unknown,
+        (KvOutcome::Ok(KvAnswer::Number(value)), Call::Read) => Outcome::Ok(Answer::Value(number(value))),
+        (KvOutcome::Ok(KvAnswer::Swapped(swapped)), _) => Outcome::Ok(Answer::Applied(swapped)),
+        (KvOutcome::Ok(_), _) => Outcome::Ok(Answer::Nothing),
+    };
+    let moment = |time_ns| Moment { position: 0, time_ns: Some(time_ns), line: 0 };
+    Some(Operation {
+        // A client that gave an operation up goes on with the next, so each operation is a process of its own.
+        process: index as u64,
+        key: format!("register{key}").into(),
+        call,
+        outcome,
+        invoked: moment(op.invoked_ns),
+        returned: op.returned_ns.map(moment),
+    })
+}
