@@ -1,2 +1,6 @@
 //! Replication protocols: leader-follower.
 #![no_std]
+
+extern crate alloc;
+
+pub mod leader_follower;

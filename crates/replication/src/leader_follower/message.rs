@@ -1,0 +1,251 @@
+//! What members and the catalog say to each other.
+//!
+//! On the wire: a header in postcard, then the entries as their own bytes, or the snapshot's meta and chunk raw.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use keypact_log::{Entry, Position};
+use keypact_protocol::{DecodeError, NodeId, SnapshotChunk, Wire};
+use serde::{Deserialize, Serialize};
+
+/// The longest content of a snapshot chunk, bytes.
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
+/// The longest meta of a snapshot, bytes.
+pub const META_BYTES_MAX: usize = 1024;
+/// No group lives to see an epoch or index this large; bounding them where bytes come in keeps all later sums from overflowing.
+pub(super) const COUNT_MAX: u64 = 1 << 62;
+
+/// A message: which epoch it is about, and what it says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// The epoch in which it is said; of [`Body::Seal`] and [`Body::Assign`], the new one.
+    pub epoch: u64,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Body {
+    /// Leader to follower: entries, or none, and then it is a heartbeat.
+    Append {
+        /// The place before the first entry.
+        prev: Position,
+        /// The entries, contiguous.
+        entries: Vec<Entry>,
+        /// What is visible, as far as the leader knows.
+        commit: u64,
+    },
+    /// The answer.
+    AppendReply(AppendOutcome),
+    /// Leader to follower: one chunk of a snapshot.
+    Snapshot {
+        /// The chunk.
+        chunk: SnapshotChunk,
+    },
+    /// The answer.
+    SnapshotReply {
+        /// The index of the snapshot's last entry.
+        index: u64,
+        /// What became of it.
+        outcome: SnapshotOutcome,
+    },
+    /// Catalog to member: refuse all earlier epochs from now on, durably, and say how far your log reaches.
+    Seal,
+    /// The answer.
+    Sealed {
+        /// The last entry.
+        last: Position,
+    },
+    /// Catalog to member: this epoch begins. Comes again and again.
+    Assign {
+        /// Who leads it.
+        leader: NodeId,
+    },
+    /// Leader to catalog: I lead this epoch; renew my lease.
+    Renew {
+        /// The leader's own clock when it asked. Comes back.
+        sent_ns: u64,
+    },
+    /// Catalog to leader: nobody takes your place for so long after you asked.
+    Grant {
+        /// As in [`Body::Renew`].
+        sent_ns: u64,
+        /// How long, nanoseconds of the catalog's clock.
+        lease_ns: u64,
+    },
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum AppendOutcome {
+    /// The follower's log is durable, and equal to the leader's, up to here.
+    Match {
+        /// Up to and including this index.
+        index: u64,
+    },
+    /// The follower's log does not have, or no longer has, what the leader has at `prev_index`.
+    Conflict {
+        /// As in the append.
+        prev_index: u64,
+        /// From where to try instead.
+        next: u64,
+    },
+    /// The follower has applied what the leader does not have. It serves nothing until a snapshot replaces its state.
+    Diverged,
+}
+
+/// What became of a snapshot's chunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum SnapshotOutcome {
+    /// This chunk is the next one wanted; 0 asks to start again.
+    Next {
+        /// Which.
+        chunk: u32,
+    },
+    /// The follower's log and state reach the snapshot's index, durably.
+    Installed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    epoch: u64,
+    body: HeadBody,
+}
+
+/// A body without its payload. Places are (index, epoch).
+#[derive(Serialize, Deserialize)]
+enum HeadBody {
+    Append { prev: (u64, u64), commit: u64 },
+    AppendReply(AppendOutcome),
+    Snapshot { meta_len: u32, chunk: u32, last: bool },
+    SnapshotReply { index: u64, outcome: SnapshotOutcome },
+    Seal,
+    Sealed { last: (u64, u64) },
+    Assign { leader: u64 },
+    Renew { sent_ns: u64 },
+    Grant { sent_ns: u64, lease_ns: u64 },
+}
+
+impl HeadBody {
+    fn largest_count(&self) -> u64 {
+        match *self {
+            HeadBody::Append { prev, commit } => prev.0.max(prev.1).max(commit),
+            HeadBody::AppendReply(AppendOutcome::Match { index }) => index,
+            HeadBody::AppendReply(AppendOutcome::Conflict { prev_index, next }) => prev_index.max(next),
+            HeadBody::SnapshotReply { index, .. } => index,
+            HeadBody::Sealed { last } => last.0.max(last.1),
+            HeadBody::Renew { sent_ns } => sent_ns,
+            HeadBody::Grant { sent_ns, lease_ns } => sent_ns.max(lease_ns),
+            HeadBody::AppendReply(AppendOutcome::Diverged)
+            | HeadBody::Snapshot { .. }
+            | HeadBody::Seal
+            | HeadBody::Assign { .. } => 0,
+        }
+    }
+}
+
+impl Message {
+    fn head(&self) -> Head {
+        let body = match &self.body {
+            Body::Append { prev, commit, .. } => {
+                HeadBody::Append { prev: (prev.index, prev.term), commit: *commit }
+            }
+            Body::AppendReply(outcome) => HeadBody::AppendReply(*outcome),
+            Body::Snapshot { chunk } => HeadBody::Snapshot {
+                meta_len: u32::try_from(chunk.meta.len()).expect("metas are bounded far below 4 GiB"),
+                chunk: chunk.chunk,
+                last: chunk.last,
+            },
+            Body::SnapshotReply { index, outcome } => {
+                HeadBody::SnapshotReply { index: *index, outcome: *outcome }
+            }
+            Body::Seal => HeadBody::Seal,
+            Body::Sealed { last } => HeadBody::Sealed { last: (last.index, last.term) },
+            Body::Assign { leader } => HeadBody::Assign { leader: leader.0 },
+            Body::Renew { sent_ns } => HeadBody::Renew { sent_ns: *sent_ns },
+            Body::Grant { sent_ns, lease_ns } => HeadBody::Grant { sent_ns: *sent_ns, lease_ns: *lease_ns },
+        };
+        Head { epoch: self.epoch, body }
+    }
+}
+
+impl Wire for Message {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let buffer = core::mem::take(out);
+        *out = postcard::to_extend(&self.head(), buffer).expect("a vector takes any header");
+        match &self.body {
+            Body::Append { entries, .. } => {
+                for entry in entries {
+                    out.extend_from_slice(entry.bytes());
+                }
+            }
+            Body::Snapshot { chunk } => {
+                assert!(chunk.meta.len() <= META_BYTES_MAX, "our own metas are short");
+                assert!(chunk.bytes.len() <= CHUNK_BYTES_MAX, "the parent cuts chunks to size");
+                out.extend_from_slice(&chunk.meta);
+                out.extend_from_slice(&chunk.bytes);
+            }
+            _ => {}
+        }
+    }
+
+    fn decode(bytes: Bytes) -> Result<Message, DecodeError> {
+        let (head, rest) = postcard::take_from_bytes::<Head>(&bytes)
+            .map_err(|_| DecodeError::new("a leader-follower message header"))?;
+        let mut rest = bytes.slice(bytes.len() - rest.len()..);
+        if head.epoch > COUNT_MAX || head.body.largest_count() > COUNT_MAX {
+            return Err(DecodeError::new("an epoch, index or time below 2^62"));
+        }
+        let place = |(index, term): (u64, u64)| Position { index, term };
+        let body = match head.body {
+            HeadBody::Append { prev, commit } => {
+                let prev = place(prev);
+                Body::Append { prev, entries: take_entries(prev, head.epoch, &mut rest)?, commit }
+            }
+            HeadBody::AppendReply(outcome) => Body::AppendReply(outcome),
+            HeadBody::Snapshot { meta_len, chunk, last } => {
+                let meta_len = meta_len as usize;
+                if meta_len > META_BYTES_MAX || meta_len > rest.len() {
+                    return Err(DecodeError::new("a snapshot's meta"));
+                }
+                let meta = rest.split_to(meta_len);
+                if rest.len() > CHUNK_BYTES_MAX {
+                    return Err(DecodeError::new("a snapshot chunk of at most 256 KiB"));
+                }
+                let bytes = core::mem::take(&mut rest);
+                Body::Snapshot { chunk: SnapshotChunk { meta, chunk, bytes, last } }
+            }
+            HeadBody::SnapshotReply { index, outcome } => Body::SnapshotReply { index, outcome },
+            HeadBody::Seal => Body::Seal,
+            HeadBody::Sealed { last } => Body::Sealed { last: place(last) },
+            HeadBody::Assign { leader } => Body::Assign { leader: NodeId(leader) },
+            HeadBody::Renew { sent_ns } => Body::Renew { sent_ns },
+            HeadBody::Grant { sent_ns, lease_ns } => Body::Grant { sent_ns, lease_ns },
+        };
+        if !rest.is_empty() {
+            return Err(DecodeError::new("the end of a leader-follower message"));
+        }
+        Ok(Message { epoch: head.epoch, body })
+    }
+}
+
+/// Reads entries to the end. What follows relies on their order, so it is checked here: no gaps after `prev`, no falling epochs, none above
+/// the message's own.
+fn take_entries(prev: Position, epoch: u64, rest: &mut Bytes) -> Result<Vec<Entry>, DecodeError> {
+    let mut entries = Vec::new();
+    let mut before = prev;
+    while !rest.is_empty() {
+        let entry = Entry::take(rest)?;
+        if entry.index() != before.index + 1 {
+            return Err(DecodeError::new("entries without gaps"));
+        }
+        if entry.term() < before.term || entry.term() > epoch {
+            return Err(DecodeError::new("entries whose epochs do not fall"));
+        }
+        before = Position { index: entry.index(), term: entry.term() };
+        entries.push(entry);
+    }
+    Ok(entries)
+}

@@ -1,0 +1,344 @@
+//! Checkpoints of this member, and snapshots from a leader to a follower whose next entry is gone, or which has applied what it must not.
+//!
+//! ```text
+//!  leader                                        follower
+//!  snapshot_out ─▶ parent                        parent ◀─ snapshot_in
+//!  Read ◀───────── parent                        parent ─▶ Taken
+//!     └── Snapshot{chunk k} ──────────────────────▶│   ──▶ SnapshotReply{Next k+1}
+//!                                          last: Reset record, durable; parent ─▶ Installed ──▶ SnapshotReply{Installed}
+//! ```
+//! A snapshot may take the state back: its index can be below what the follower has applied.
+
+use bytes::Bytes;
+use keypact_log::Position;
+use keypact_protocol::{Lsn, NodeId, Sink, SnapshotChunk, SnapshotInput, SnapshotRead};
+use serde::{Deserialize, Serialize};
+
+use super::message::COUNT_MAX;
+use super::{Body, LeaderFollower, Record, SnapshotOutcome};
+
+/// What a checkpoint says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct CheckpointMeta {
+    /// The last entry in it.
+    pub(super) position: Position,
+    /// That entry's stamp, Unix milliseconds.
+    pub(super) stamp_ms: u64,
+}
+
+/// The first byte of an encoded meta.
+const META_VERSION: u8 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct MetaFields {
+    version: u8,
+    index: u64,
+    epoch: u64,
+    stamp_ms: u64,
+}
+
+impl CheckpointMeta {
+    pub(super) fn encode(self) -> Bytes {
+        let Position { index, term: epoch } = self.position;
+        let fields = MetaFields { version: META_VERSION, index, epoch, stamp_ms: self.stamp_ms };
+        postcard::to_allocvec(&fields).expect("a vector takes any meta").into()
+    }
+
+    pub(super) fn decode(meta: &[u8]) -> Option<CheckpointMeta> {
+        let fields: MetaFields = postcard::from_bytes(meta).ok()?;
+        if fields.version != META_VERSION || fields.index.max(fields.epoch) > COUNT_MAX {
+            return None;
+        }
+        let position = Position { index: fields.index, term: fields.epoch };
+        Some(CheckpointMeta { position, stamp_ms: fields.stamp_ms })
+    }
+}
+
+/// A snapshot on its way to a follower.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    /// Known once chunk 0 was read.
+    meta: Option<Bytes>,
+    index: u64,
+    /// The chunk that is being read or is unanswered.
+    chunk: u32,
+    /// Since when it is unanswered, or could not be had; `None` while the parent reads it.
+    waiting_since_ns: Option<u64>,
+}
+
+impl Outgoing {
+    pub(super) fn new() -> Outgoing {
+        Outgoing { meta: None, index: 0, chunk: 0, waiting_since_ns: None }
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.meta.is_some()
+    }
+}
+
+/// A snapshot that is being received.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    /// The epoch whose leader sends it.
+    epoch: u64,
+    meta: Bytes,
+    position: Position,
+    /// The chunk wanted next.
+    next: u32,
+    /// The parent has not yet taken the chunk given to it.
+    taking: bool,
+    /// The last chunk waits for the record that makes it safe.
+    last: Option<(Lsn, SnapshotChunk)>,
+    /// The last chunk was given to the parent, so its state may be replaced at any moment.
+    installing: bool,
+}
+
+impl Incoming {
+    pub(super) fn is_installing(&self) -> bool {
+        self.installing
+    }
+}
+
+impl LeaderFollower {
+    /// Asks for a checkpoint if the tail has grown or one is wanted. Only when nothing of this member's waits for the disk: the parent then
+    /// takes the state at once, and exactly this state. One that is newer than its meta could not be taken back by a truncation.
+    pub(super) fn flush_checkpoint(&mut self, out: &mut impl Sink<Self>) {
+        let grown = self.tail.len_bytes() > self.config.checkpoint_after_bytes;
+        let busy = self.checkpoint_pending || self.incoming.is_some() || self.diverged;
+        if !(grown || self.compact_wanted) || busy || self.disk.last_append > self.disk.durable {
+            return;
+        }
+        if self.delivered == self.tail.base().index {
+            if core::mem::take(&mut self.compact_wanted) {
+                self.shorten_log(out);
+            }
+            return;
+        }
+        // A new checkpoint makes a follower that receives the old one begin again; so it waits while there is room.
+        let room = self.tail.len_bytes() < self.config.tail_limit_bytes / 4 * 3;
+        if room && self.leading.as_ref().is_some_and(|leader| leader.sends_snapshot()) {
+            return;
+        }
+        let slot = self.tail.slot(self.delivered).expect("what was delivered since the base is in the tail");
+        let header = slot.entry.header();
+        let position = Position { index: header.index, term: header.term };
+        assert!(position.index == self.delivered, "a checkpoint holds exactly what was delivered");
+        self.compact_wanted = false;
+        self.checkpoint_pending = true;
+        self.counters.checkpoints += 1;
+        out.checkpoint(CheckpointMeta { position, stamp_ms: header.stamp_ms }.encode());
+    }
+
+    pub(super) fn on_snapshot_input(&mut self, input: SnapshotInput, now_ns: u64, out: &mut impl Sink<Self>) {
+        match input {
+            SnapshotInput::Checkpointed { meta } => self.on_checkpointed(&meta, out),
+            SnapshotInput::Read { to, chunk } => self.on_chunk_read(to, chunk, now_ns, out),
+            SnapshotInput::ReadFailed { to } => {
+                // There is none yet: the first is made for this follower.
+                if let Some(outgoing) = self.outgoing_mut(to) {
+                    *outgoing = Outgoing { waiting_since_ns: Some(now_ns), ..Outgoing::new() };
+                    self.compact_wanted = true;
+                }
+            }
+            SnapshotInput::Taken { chunk } => self.on_chunk_taken(chunk, out),
+            SnapshotInput::Installed { meta } => self.on_installed(&meta, out),
+            // No answer to the leader: it tries again after a while, not at once.
+            SnapshotInput::InstallFailed => self.incoming = None,
+        }
+    }
+
+    fn on_checkpointed(&mut self, meta: &Bytes, out: &mut impl Sink<Self>) {
+        let meta = CheckpointMeta::decode(meta).expect("the parent gives back our own meta");
+        assert!(self.checkpoint_pending, "a checkpoint was asked for");
+        assert!(meta.position.index <= self.delivered, "a checkpoint holds only what was delivered");
+        self.checkpoint_pending = false;
+        self.tail.compact(meta.position.index);
+        assert!(self.tail.base() == meta.position, "what was delivered is not replaced meanwhile");
+        self.shorten_log(out);
+    }
+
+    fn outgoing_mut(&mut self, to: NodeId) -> Option<&mut Outgoing> {
+        self.leading.as_mut()?.peer_mut(to)?.outgoing.as_mut()
+    }
+
+    fn on_chunk_read(&mut self, to: NodeId, chunk: SnapshotChunk, now_ns: u64, out: &mut impl Sink<Self>) {
+        let Some(outgoing) = self.outgoing_mut(to) else { return };
+        if outgoing.waiting_since_ns.is_some() || chunk.chunk != outgoing.chunk {
+            return;
+        }
+        if outgoing.meta.as_ref().is_some_and(|meta| *meta != chunk.meta) {
+            // A newer checkpoint took the place of the one that the follower has begun.
+            *outgoing = Outgoing::new();
+            out.snapshot_out(SnapshotRead { to, chunk: 0 });
+            return;
+        }
+        let meta = CheckpointMeta::decode(&chunk.meta).expect("the parent gives back our own meta");
+        outgoing.index = meta.position.index;
+        outgoing.meta = Some(chunk.meta.clone());
+        outgoing.waiting_since_ns = Some(now_ns);
+        self.counters.snapshot_chunks_sent += 1;
+        // Early: a checkpoint that can be read is durable, and holds only what is visible.
+        out.send_early(to, self.message(Body::Snapshot { chunk }));
+    }
+
+    /// Reads again what has been unanswered for long.
+    pub(super) fn resend_snapshots(&mut self, now_ns: u64, out: &mut impl Sink<Self>) {
+        let resend_ns = self.config.resend_ns();
+        let Some(leader) = &mut self.leading else { return };
+        for peer in leader.peers_mut() {
+            let to = peer.id;
+            let Some(outgoing) = &mut peer.outgoing else { continue };
+            if outgoing
+                .waiting_since_ns
+                .take_if(|since_ns| now_ns.saturating_sub(*since_ns) > resend_ns)
+                .is_some()
+            {
+                out.snapshot_out(SnapshotRead { to, chunk: outgoing.chunk });
+            }
+        }
+    }
+
+    pub(super) fn on_snapshot_reply(
+        &mut self,
+        from: NodeId,
+        index: u64,
+        outcome: SnapshotOutcome,
+        out: &mut impl Sink<Self>,
+    ) {
+        let last_index = self.tail.last().index;
+        let Some(peer) = self.leading.as_mut().and_then(|leader| leader.peer_mut(from)) else { return };
+        let Some(outgoing) = &mut peer.outgoing else { return };
+        if outgoing.meta.is_none() || outgoing.index != index {
+            return;
+        }
+        match outcome {
+            SnapshotOutcome::Next { chunk: 0 } => {
+                *outgoing = Outgoing::new();
+                out.snapshot_out(SnapshotRead { to: from, chunk: 0 });
+            }
+            SnapshotOutcome::Next { chunk } if chunk > outgoing.chunk => {
+                outgoing.chunk = chunk;
+                outgoing.waiting_since_ns = None;
+                out.snapshot_out(SnapshotRead { to: from, chunk });
+            }
+            // A late answer.
+            SnapshotOutcome::Next { .. } => {}
+            SnapshotOutcome::Installed => {
+                assert!(index <= last_index, "our own checkpoint is not past our log");
+                peer.installed(index);
+                self.counters.snapshots_sent += 1;
+                self.advance_commit(out);
+            }
+        }
+    }
+
+    pub(super) fn on_snapshot_chunk(
+        &mut self,
+        from: NodeId,
+        chunk: SnapshotChunk,
+        out: &mut impl Sink<Self>,
+    ) {
+        let Some(CheckpointMeta { position, .. }) = CheckpointMeta::decode(&chunk.meta) else {
+            self.counters.refused_contradictions += 1;
+            return;
+        };
+        if self.is_installing() || self.checkpoint_pending {
+            // Not answered: the leader sends it again. Two writers of checkpoints at once would leave open which is the newest.
+            return;
+        }
+        let held = self.tail.term_at(position.index) == Some(position.term);
+        if position.index <= self.agreed || held {
+            // All of it is in the log; equal epochs at equal places mean equal logs up to there.
+            self.incoming = None;
+            self.agreed = self.agreed.max(position.index);
+            self.commit_to(position.index, out);
+            let outcome = SnapshotOutcome::Installed;
+            return out.send(from, self.message(Body::SnapshotReply { index: position.index, outcome }));
+        }
+        if self.incoming.as_ref().is_none_or(|incoming| incoming.meta != chunk.meta) {
+            if chunk.chunk != 0 {
+                return self.answer_chunk(from, position.index, 0, out);
+            }
+            let meta = chunk.meta.clone();
+            self.incoming = Some(Incoming {
+                epoch: self.hard.epoch,
+                meta,
+                position,
+                next: 0,
+                taking: false,
+                last: None,
+                installing: false,
+            });
+        }
+        let incoming = self.incoming.as_mut().expect("just looked at or set");
+        if incoming.taking || incoming.last.is_some() {
+            return;
+        }
+        if chunk.chunk != incoming.next {
+            let next = incoming.next;
+            // Before the first chunk is taken, asking for it would only make the leader begin again.
+            if next > 0 {
+                self.answer_chunk(from, position.index, next, out);
+            }
+        } else if chunk.last {
+            let lsn = self.append(Record::Reset { position }, out);
+            self.incoming.as_mut().expect("still there").last = Some((lsn, chunk));
+        } else {
+            incoming.taking = true;
+            out.snapshot_in(chunk);
+        }
+    }
+
+    /// Gives the last chunk to the parent once the record before it is durable.
+    pub(super) fn install_if_durable(&mut self, out: &mut impl Sink<Self>) {
+        let durable = self.disk.durable;
+        let Some(incoming) = &mut self.incoming else { return };
+        if let Some((_, chunk)) = incoming.last.take_if(|(lsn, _)| *lsn <= durable) {
+            assert!(!self.checkpoint_pending, "one checkpoint is written at a time");
+            incoming.installing = true;
+            out.snapshot_in(chunk);
+        }
+    }
+
+    fn answer_chunk(&self, to: NodeId, index: u64, chunk: u32, out: &mut impl Sink<Self>) {
+        let outcome = SnapshotOutcome::Next { chunk };
+        out.send(to, self.message(Body::SnapshotReply { index, outcome }));
+    }
+
+    fn on_chunk_taken(&mut self, chunk: u32, out: &mut impl Sink<Self>) {
+        let Some(incoming) = &mut self.incoming else { return };
+        if !incoming.taking || chunk != incoming.next {
+            return;
+        }
+        incoming.taking = false;
+        incoming.next += 1;
+        let (index, next) = (incoming.position.index, incoming.next);
+        if let Some(leader) = self.leader {
+            self.answer_chunk(leader, index, next, out);
+        }
+    }
+
+    fn on_installed(&mut self, meta: &Bytes, out: &mut impl Sink<Self>) {
+        let incoming = self.incoming.take().expect("only what was given can be installed");
+        assert!(incoming.installing && incoming.meta == *meta, "and only whole");
+        let meta = CheckpointMeta::decode(meta).expect("it was understood when its first chunk came");
+        let Position { index, .. } = meta.position;
+        if index < self.delivered {
+            self.counters.taken_back += self.delivered - index;
+        }
+        self.counters.truncated_entries += self.tail.last().index.saturating_sub(index);
+        self.tail.reset(meta.position, meta.stamp_ms);
+        self.delivered = index;
+        self.commit = index;
+        self.diverged = false;
+        self.counters.snapshots_installed += 1;
+        self.shorten_log(out);
+        // If a newer epoch came meanwhile, nothing is known of its leader's log.
+        let same_epoch = incoming.epoch == self.hard.epoch;
+        self.agreed = if same_epoch { index } else { 0 };
+        if let Some(leader) = self.leader.filter(|_| same_epoch) {
+            let outcome = SnapshotOutcome::Installed;
+            out.send(leader, self.message(Body::SnapshotReply { index, outcome }));
+        }
+    }
+}
