@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) folder: PathBuf,
     /// How many leaders of ours are killed.
     pub(crate) failovers: usize,
+    /// How long the writer waits for an answer before it asks another node.
+    pub(crate) attempt: Duration,
 }
 
 impl Settings {

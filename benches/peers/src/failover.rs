@@ -17,8 +17,6 @@ use crate::{etcd, keypact};
 const BEFORE: Duration = Duration::from_millis(1_000);
 /// And for this long after the first acknowledgement by the next leader.
 const AFTER: Duration = Duration::from_millis(300);
-/// An attempt without an answer is given up after this long; the next goes to the other survivor.
-const ATTEMPT_MAX: Duration = Duration::from_millis(100);
 /// After a refusal the writer waits this long.
 const PAUSE: Duration = Duration::from_millis(2);
 /// No write for this long: the cluster is taken for dead.
@@ -62,20 +60,20 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Failovers, Failure> {
     for run in 0..settings.failovers {
         if let Some(binary) = &settings.keypact {
             let cluster = keypact::Cluster::start(binary, settings.folder("ours")?, 3, "lease").await?;
-            once(System::Keypact(cluster), "keypact", &mut failovers.ours).await?;
+            once(System::Keypact(cluster), "keypact", settings.attempt, &mut failovers.ours).await?;
         }
         if run % 2 == 0 {
             let cluster = etcd::Cluster::start(settings.folder("etcd")?).await?;
-            once(System::Etcd(cluster), "etcd", &mut failovers.theirs).await?;
+            once(System::Etcd(cluster), "etcd", settings.attempt, &mut failovers.theirs).await?;
         }
     }
     Ok(failovers)
 }
 
-async fn once(mut system: System, name: &str, runs: &mut Runs) -> Result<(), Failure> {
+async fn once(mut system: System, name: &str, attempt_max: Duration, runs: &mut Runs) -> Result<(), Failure> {
     let leader = system.leader().await?;
     let killed = Arc::new(AtomicBool::new(false));
-    let writer = Writer::new(system.wire(), &system.addresses(), leader);
+    let writer = Writer::new(system.wire(), &system.addresses(), leader, attempt_max);
     let writing = tokio::spawn(writer.write(Arc::clone(&killed)));
     tokio::time::sleep(BEFORE).await;
     let killed_at = Instant::now();
@@ -114,11 +112,13 @@ struct Writer {
     /// Whom it asks now.
     at: usize,
     connection: Option<Connection>,
+    /// An attempt without an answer is given up after this long; the next goes to the next node.
+    attempt_max: Duration,
 }
 
 impl Writer {
-    fn new(wire: Wire, addresses: &[SocketAddr], leader: usize) -> Writer {
-        Writer { wire, addresses: addresses.to_vec(), at: leader, connection: None }
+    fn new(wire: Wire, addresses: &[SocketAddr], leader: usize, attempt_max: Duration) -> Writer {
+        Writer { wire, addresses: addresses.to_vec(), at: leader, connection: None, attempt_max }
     }
 
     /// Writes until some time after the first acknowledgement that follows the kill; gives when each write was acknowledged.
@@ -153,8 +153,11 @@ impl Writer {
     /// harm when it is repeated.
     async fn attempt(&mut self, number: u64) -> bool {
         let connection = self.connection.take();
-        match tokio::time::timeout(ATTEMPT_MAX, put(connection, self.wire, self.addresses[self.at], number))
-            .await
+        match tokio::time::timeout(
+            self.attempt_max,
+            put(connection, self.wire, self.addresses[self.at], number),
+        )
+        .await
         {
             Ok(Ok((connection, acknowledged))) => {
                 self.connection = Some(connection);

@@ -90,6 +90,9 @@ struct Options {
     /// How many leaders of ours are killed; of etcd, half as many.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     failovers: u32,
+    /// How long the writer waits for an answer before it asks the next node, milliseconds; of killed leaders only.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    attempt_ms: u64,
     /// Decides the keys.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -203,6 +206,7 @@ impl Options {
             keypact: binary.map_err(Failure::io("the keypact binary"))?,
             folder: folder.path().to_path_buf(),
             failovers: self.failovers as usize,
+            attempt: Duration::from_millis(self.attempt_ms),
         })
     }
 
