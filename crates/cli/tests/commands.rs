@@ -180,3 +180,71 @@ fn status_without_a_cluster_fails() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("is the cluster up?"), "{}", text(&output.stderr));
 }
+
+/// The lists that scripts read, and a few seeds; what is planted needs a build of its own, and this one says so.
+#[test]
+fn sim_runs_seeds_and_lists_what_it_has() {
+    for (option, field, name) in
+        [("--scenario", "scenarios", "raft"), ("--plant", "plants", "gate-always-open")]
+    {
+        let output = run(&["sim", option, "list", "--json"]);
+        let json: Json = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(json[field].as_array().unwrap().iter().any(|entry| entry["name"] == name), "{json}");
+        assert!(text(&run(&["sim", option, "list"]).stdout).contains(name));
+    }
+    let twice: Vec<Json> = (0..2)
+        .map(|_| {
+            let output = run(&["sim", "--scenario", "raft", "--seeds", "7..9", "--json"]);
+            assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
+            serde_json::from_slice(&output.stdout).unwrap()
+        })
+        .collect();
+    let report = &twice[0];
+    assert_eq!(
+        (&report["scenario"], &report["seeds"], &report["first_seed"]),
+        (&"raft".into(), &2.into(), &7.into())
+    );
+    assert_eq!(report["violations"], Json::Array(Vec::new()), "{report}");
+    assert!(report["messages_per_second"].is_number() && report["operations"].is_u64(), "{report}");
+    assert!(report["sometimes"].is_object() && report["faults"].is_object(), "{report}");
+    assert_eq!(report["trace_hash"], twice[1]["trace_hash"], "the same seeds leave the same trace");
+
+    let rows: [(&[&str], &str); 6] = [
+        (&["--scenario", "nonsense"], "no scenario"),
+        (&["--plant", "nonsense"], "no planted bug"),
+        (&["--seeds", "9..7"], "no seed is in 9..7"),
+        (&["--seeds", "many"], "is not a number"),
+        (&["--trace"], "--seed"),
+        (&["--seed", "1", "--seeds", "2"], "cannot be used with"),
+    ];
+    for (arguments, said) in rows {
+        let output = run(&[&["sim"], arguments].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).contains(said), "{arguments:?}: {}", text(&output.stderr));
+    }
+}
+
+/// Without the planted build the command says how to get it. The binary is copied, so that none can lie beside it.
+#[test]
+fn a_plant_without_its_build_says_how_to_build_it() {
+    let folder = Folder::new("plant");
+    fs::create_dir_all(folder.path("target/release")).unwrap();
+    let binary = folder.path("target/release/keypact");
+    fs::copy(env!("CARGO_BIN_EXE_keypact"), &binary).unwrap();
+    let mut sim = std::process::Command::new(&binary);
+    let output = sim.args(["sim", "--plant", "gate-always-open"]).current_dir(&folder.0).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("cargo xtask plant"), "{}", text(&output.stderr));
+
+    // One that is there gets the same arguments, and its exit code is ours.
+    let planted = folder.path("target/plant/release/keypact");
+    fs::create_dir_all(planted.parent().unwrap()).unwrap();
+    fs::write(&planted, "#!/bin/sh\necho \"$@\"\nexit 1\n").unwrap();
+    fs::set_permissions(&planted, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut sim = std::process::Command::new(&binary);
+    let output = sim.args(["sim", "--plant", "gate-always-open", "--json"]).output().unwrap();
+    assert_eq!(
+        (output.status.code(), text(&output.stdout)),
+        (Some(1), "sim --plant gate-always-open --json\n".to_owned())
+    );
+}

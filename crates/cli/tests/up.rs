@@ -49,7 +49,7 @@ fn a_cluster_serves_stops_and_serves_again() {
 fn check_status(up: &Up) {
     let status = up.status(1).expect("status prints JSON");
     assert_eq!(status["cluster"], "keypact");
-    let nodes = status["nodes"].as_array().unwrap();
+    let nodes = status["nodes"].as_array().expect("a list");
     assert_eq!(nodes.len(), 3);
     for (index, node) in nodes.iter().enumerate() {
         assert_eq!((&node["id"], &node["alive"]), (&(index + 1).into(), &true.into()));
@@ -60,10 +60,14 @@ fn check_status(up: &Up) {
     }
     let leaders = nodes.iter().filter(|node| node["role"] == "leader").count();
     assert_eq!(leaders, 1, "{status}");
-    let names: Vec<&str> =
-        status["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = status["groups"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|g| g["name"].as_str().expect("a name"))
+        .collect();
     assert_eq!(names, ["catalog", "default"]);
-    for group in status["groups"].as_array().unwrap() {
+    for group in status["groups"].as_array().expect("a list") {
         for number in ["term", "leader", "commit", "applied", "lag"] {
             assert!(group[number].is_u64(), "{number}: {group}");
         }
