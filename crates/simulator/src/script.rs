@@ -22,6 +22,7 @@
 //! | `request n1 propose TEXT`, `request n1 read linearizable\|lease\|stale` | the parent asks |
 //! | `deliver [n1>n2 ..] [n1 ..] [count=N] [drop=n1>n2 ..] [all]` | delivers what is in flight on these links (from these nodes), dropping some; `all`: and what that gives rise to |
 //! | `drop n1>n2`, `duplicate n1>n2` | loses, doubles what is in flight there |
+//! | `delay n1>n2`, `arrive` | takes what is in flight there out of the way; all that was taken arrives now, after later messages |
 //! | `hold n1>n2`, `release n1>n2` | what is and will be in flight there waits; goes on |
 //! | `say n0>n1 TEXT` | n1 is told this by n0, who is not on the stage; see [`Story::said`] |
 //! | `messages` | shows what is in flight |
@@ -29,6 +30,7 @@
 //! | `hang n1`, `unhang n1` | the disk does not answer; does again |
 //! | `timer n1 NAME` | the timer comes due now: time goes on to it if need be |
 //! | `tick 150ms` | time goes on; due timers fire, in order |
+//! | `run 2s` | the same; after each timer all is delivered and synced |
 //! | `crash n1 [lose=unsynced\|none]`, `restart n1` | the process ends; begins anew |
 //! | `partition n1 \| n2 n3`, `cut n1>n2`, `heal` | links are cut; all whole again |
 //! | `stabilize` | delivers and syncs everything until all is quiet; no time goes by |

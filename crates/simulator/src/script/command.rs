@@ -24,6 +24,11 @@ pub(super) fn run<S: Story>(stage: &mut Stage<S>, line: &str) -> Result<(), Stri
         "deliver" => deliver(stage, rest),
         "drop" => take_links(stage, rest).map(|_| ()),
         "duplicate" => duplicate(stage, rest),
+        "delay" => take_links(stage, rest).map(|taken| stage.delayed.extend(taken)),
+        "arrive" => {
+            let delayed = std::mem::take(&mut stage.delayed);
+            delayed.into_iter().try_for_each(|message| stage.deliver(message))
+        }
         "hold" => links(rest).map(|links| stage.held_links.extend(links)),
         "release" => links(rest).map(|links| stage.held_links.retain(|held| !links.contains(held))),
         "say" => say(stage, rest),
@@ -35,7 +40,8 @@ pub(super) fn run<S: Story>(stage: &mut Stage<S>, line: &str) -> Result<(), Stri
             let (index, name) = node_and_rest(stage, rest)?;
             stage.fire(index, name)
         }
-        "tick" => stage.tick(duration_ns(rest)?),
+        "tick" => stage.tick(duration_ns(rest)?, false),
+        "run" => stage.tick(duration_ns(rest)?, true),
         "crash" => crash(stage, rest),
         "restart" => each_node(stage, rest, Stage::start),
         "partition" => partition(stage, rest),
@@ -273,7 +279,7 @@ fn pause<S: Story>(stage: &mut Stage<S>, rest: &str) -> Result<(), String> {
     let index = stage.index_of(node(id)?)?;
     stage.pause(index);
     if !length.is_empty() {
-        stage.tick(duration_ns(length)?)?;
+        stage.tick(duration_ns(length)?, false)?;
         stage.resume(index)?;
     }
     Ok(())

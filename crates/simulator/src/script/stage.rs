@@ -44,6 +44,8 @@ pub(super) struct Stage<S: Story> {
     /// Links whose messages wait, and those messages.
     pub(super) held_links: Vec<(NodeId, NodeId)>,
     pub(super) cuts: Vec<(NodeId, NodeId)>,
+    /// What was taken out of the way, to arrive after later messages.
+    pub(super) delayed: Vec<InFlight<S::Protocol>>,
     requests: u64,
     lines: Vec<String>,
     pub(super) panics_expected: bool,
@@ -59,6 +61,7 @@ impl<S: Story> Stage<S> {
             in_flight: Vec::new(),
             held_links: Vec::new(),
             cuts: Vec::new(),
+            delayed: Vec::new(),
             requests: 0,
             lines: Vec::new(),
             panics_expected: false,
@@ -118,6 +121,7 @@ impl<S: Story> Stage<S> {
         self.in_flight.clear();
         self.held_links.clear();
         self.cuts.clear();
+        self.delayed.clear();
         self.now_ns = 0;
         for index in 0..self.actors.len() {
             self.start(index)?;
@@ -389,8 +393,11 @@ impl<S: Story> Stage<S> {
         self.input(index, Input::Timer(timer))
     }
 
-    /// Time goes on; timers fire as they come due.
-    pub(super) fn tick(&mut self, by_ns: u64) -> Result<(), String> {
+    /// Time goes on; timers fire as they come due. If it `settles`, all is delivered and synced after each.
+    pub(super) fn tick(&mut self, by_ns: u64, settles: bool) -> Result<(), String> {
+        if settles {
+            self.stabilize()?;
+        }
         let end_ns = self.now_ns + by_ns;
         for _ in 0..STEPS_LIMIT {
             let mut next: Option<(u64, usize)> = None;
@@ -411,6 +418,9 @@ impl<S: Story> Stage<S> {
             };
             self.now_ns = at_ns;
             self.fire_earliest(index)?;
+            if settles {
+                self.stabilize()?;
+            }
         }
         Err("timers fire without end".into())
     }
