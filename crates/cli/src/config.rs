@@ -200,8 +200,6 @@ impl Template<'_> {
     /// The text of the file. All defaults are in it, as comments.
     pub(crate) fn text(&self) -> String {
         let Template { id, cluster, addresses: [resp, peer, http], reads, password } = self;
-        let node = NodeConfig::new(keypact_protocol::NodeId(*id), Vec::new());
-        let limits = Limits::default();
         let password = match password {
             Some(password) => format!("password = {}", toml::Value::from(*password)),
             None => "# password = \"...\"".to_owned(),
@@ -228,7 +226,18 @@ http = \"{http}\"
 # whatever clocks do; each batch of reads asks a majority), \"stale\" (what the node that is asked has applied).
 reads = \"{reads}\"
 
-# What follows are the defaults.
+{}",
+            defaults()
+        )
+    }
+}
+
+/// The tables of numbers, all as comments.
+fn defaults() -> String {
+    let node = NodeConfig::new(keypact_protocol::NodeId(1), Vec::new());
+    let limits = Limits::default();
+    format!(
+        "# What follows are the defaults.
 
 [timeouts]
 # heartbeat_ms = {heartbeat_ms}
@@ -258,32 +267,31 @@ reads = \"{reads}\"
 # frame_bytes = {frame_bytes}
 # handshakes = {handshakes}
 ",
-            heartbeat_ms = node.heartbeat_ms,
-            election_timeout_ms = node.election_timeout_ms,
-            election_jitter_ms = node.election_jitter_ms,
-            drift_bound_ppm = node.drift_bound_ppm,
-            disk_hang_ms = node.disk_hang_ms,
-            hold_ms = node.hold_ms,
-            forward_timeout_ms = node.forward_timeout_ms,
-            handshake_ms = limits.handshake_ms,
-            connections = limits.connections,
-            session_limit = node.session_limit,
-            value_limit_bytes = node.value_limit_bytes,
-            checkpoint_after_bytes = node.checkpoint_after_bytes,
-            tail_limit_bytes = node.tail_limit_bytes,
-            checkpoint_bytes_per_second = limits.checkpoint_bytes_per_second,
-            segment_bytes = limits.segment_bytes,
-            log_bytes = limits.log_bytes,
-            in_flight = limits.in_flight,
-            in_flight_bytes = limits.in_flight_bytes,
-            output_bytes = limits.output_bytes,
-            output_bytes_max = limits.output_bytes_max,
-            control_bytes = limits.control_bytes,
-            bulk_bytes = limits.bulk_bytes,
-            frame_bytes = limits.frame_bytes,
-            handshakes = limits.handshakes,
-        )
-    }
+        heartbeat_ms = node.heartbeat_ms,
+        election_timeout_ms = node.election_timeout_ms,
+        election_jitter_ms = node.election_jitter_ms,
+        drift_bound_ppm = node.drift_bound_ppm,
+        disk_hang_ms = node.disk_hang_ms,
+        hold_ms = node.hold_ms,
+        forward_timeout_ms = node.forward_timeout_ms,
+        handshake_ms = limits.handshake_ms,
+        connections = limits.connections,
+        session_limit = node.session_limit,
+        value_limit_bytes = node.value_limit_bytes,
+        checkpoint_after_bytes = node.checkpoint_after_bytes,
+        tail_limit_bytes = node.tail_limit_bytes,
+        checkpoint_bytes_per_second = limits.checkpoint_bytes_per_second,
+        segment_bytes = limits.segment_bytes,
+        log_bytes = limits.log_bytes,
+        in_flight = limits.in_flight,
+        in_flight_bytes = limits.in_flight_bytes,
+        output_bytes = limits.output_bytes,
+        output_bytes_max = limits.output_bytes_max,
+        control_bytes = limits.control_bytes,
+        bulk_bytes = limits.bulk_bytes,
+        frame_bytes = limits.frame_bytes,
+        handshakes = limits.handshakes,
+    )
 }
 
 #[cfg(test)]
