@@ -6,6 +6,7 @@ mod judge;
 mod node_clients;
 mod node_process;
 mod node_scenario;
+mod node_watch;
 mod plants;
 mod raft_scenario;
 mod sim;
@@ -14,6 +15,7 @@ mod watch;
 pub use node_clients::{NodeClients, NodeWorkload};
 pub use node_process::{NodeDisk, NodeProcess, NodeReply, NodeRequest, NodeSetup};
 pub use node_scenario::NodeScenario;
+pub use node_watch::NodeWatch;
 pub use plants::{PLANTS_BUILT_IN, PlantInfo, plants};
 pub use raft_scenario::RaftScenario;
 pub use sim::{

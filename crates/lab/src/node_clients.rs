@@ -31,6 +31,9 @@ pub struct NodeWorkload {
     pub reads_ppm: u32,
     /// Keys of each kind: lists, counters, registers.
     pub keys: [u16; 3],
+    /// Operations on keys that expire, parts per million. What they are told depends on clocks, so it is no part of the history; but they
+    /// make ticks, long frames in the log, and states that replicas must still agree on.
+    pub passing_ppm: u32,
     /// Bytes added to each element of a list, so that logs and snapshots grow.
     pub padding: usize,
 }
@@ -47,6 +50,7 @@ impl NodeWorkload {
             timeout_ns: random.pick(&[SECOND_NS, 4 * SECOND_NS]),
             reads_ppm: random.pick(&[100_000, 500_000, 800_000]),
             keys: [random.between(1, 2) as u16, random.below(2) as u16, random.below(3) as u16],
+            passing_ppm: random.pick(&[0, 100_000, 300_000]),
             padding: random.pick(&[0, 10, 200]),
         }
     }
@@ -62,6 +66,15 @@ enum Work {
     GetSet(i64),
     Delete,
     Read,
+    /// Sets a key of so many bytes for so many milliseconds.
+    SetPassing(usize, u64),
+    ReadPassing,
+}
+
+impl Work {
+    fn is_passing(&self) -> bool {
+        matches!(self, Work::SetPassing(..) | Work::ReadPassing)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -128,7 +141,8 @@ impl NodeClients {
     /// A violation if the record contradicts itself.
     pub fn history(&self) -> Result<History, Violation> {
         let moment = |time_ns| Moment { position: 0, time_ns: Some(time_ns), line: 0 };
-        let operations = self.asked.iter().enumerate().map(|(index, asked)| Operation {
+        let lasting = self.asked.iter().enumerate().filter(|(_, asked)| !asked.work.is_passing());
+        let operations = lasting.map(|(index, asked)| Operation {
             // Operations of one connection overlap, so each is a process of its own.
             process: index as u64,
             key: Arc::clone(&asked.key),
@@ -149,6 +163,7 @@ impl NodeClients {
             Work::GetSet(value) => Call::GetSet(Told::text(&value.to_string())),
             Work::Delete => Call::Delete,
             Work::Read => Call::Read,
+            Work::SetPassing(..) | Work::ReadPassing => unreachable!("these are no part of the history"),
         }
     }
 
@@ -163,6 +178,14 @@ impl NodeClients {
     }
 
     fn draw(&mut self, random: &mut Random) -> (Arc<str>, Work) {
+        if random.chance(self.workload.passing_ppm) {
+            let key = Arc::from(format!("passing{}", random.below(3)));
+            let work = match random.below(2) {
+                0 => Work::ReadPassing,
+                _ => Work::SetPassing(random.pick(&[10, 700, 3_000]), random.between(1, 2_000)),
+            };
+            return (key, work);
+        }
         let keys = self.all_keys();
         let key = Arc::clone(&keys[random.index(keys.len())]);
         if random.chance(self.workload.reads_ppm) {
@@ -238,17 +261,19 @@ impl NodeClients {
     }
 
     fn command(&self, key: &str, work: &Work) -> Command {
-        let (name, value) = match work {
-            Work::Append(element) => ("APPEND", Some(self.element(*element))),
-            Work::Increment => ("INCR", None),
-            Work::Set(value) => ("SET", Some(value.to_string())),
-            Work::SetIfAbsent(value) => ("SETNX", Some(value.to_string())),
-            Work::GetSet(value) => ("GETSET", Some(value.to_string())),
-            Work::Delete => ("DEL", None),
-            Work::Read => ("GET", None),
+        let number = |number: &i64| vec![number.to_string()];
+        let (name, values) = match work {
+            Work::Append(element) => ("APPEND", vec![self.element(*element)]),
+            Work::Increment => ("INCR", Vec::new()),
+            Work::Set(value) => ("SET", number(value)),
+            Work::SetIfAbsent(value) => ("SETNX", number(value)),
+            Work::GetSet(value) => ("GETSET", number(value)),
+            Work::Delete => ("DEL", Vec::new()),
+            Work::Read | Work::ReadPassing => ("GET", Vec::new()),
+            Work::SetPassing(bytes, ms) => ("SET", vec!["p".repeat(*bytes), "PX".into(), ms.to_string()]),
         };
         let mut parts: Vec<&[u8]> = vec![name.as_bytes(), key.as_bytes()];
-        parts.extend(value.as_ref().map(|value| value.as_bytes()));
+        parts.extend(values.iter().map(|value| value.as_bytes()));
         Command::parse(Arguments::from_parts(&parts)).expect("clients send commands that exist")
     }
 
@@ -278,7 +303,8 @@ impl NodeClients {
                 };
             }
             (Work::Append(_) | Work::Increment, Value::Integer(number)) => Answer::Integer(*number),
-            (Work::Set(_), value) if value.is_ok() => Answer::Nothing,
+            (Work::ReadPassing, Value::Bulk(_) | Value::Null) => Answer::Nothing,
+            (Work::Set(_) | Work::SetPassing(..), value) if value.is_ok() => Answer::Nothing,
             (Work::SetIfAbsent(_), Value::Integer(number)) => Answer::Applied(*number == 1),
             (Work::Delete, Value::Integer(number)) => Answer::Integer(*number),
             (Work::GetSet(_) | Work::Read, Value::Bulk(bytes)) => Answer::Value(told(bytes)),

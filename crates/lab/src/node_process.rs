@@ -42,8 +42,10 @@ pub struct NodeReply {
 #[derive(Clone, Debug)]
 pub struct NodeDisk {
     disk: MemoryDisk,
-    /// What the log was last told to be durable, for tests of recovery from the outside.
+    /// What the log last said to be durable.
     durable: Lsn,
+    /// A segment, and up to where damage in it is told from a torn tail for certain; in segments before it, everywhere.
+    provable_end: (String, u64),
     damaged: bool,
 }
 
@@ -51,12 +53,23 @@ impl NodeDisk {
     /// An empty folder.
     #[must_use]
     pub fn new() -> NodeDisk {
-        NodeDisk { disk: MemoryDisk::new(), durable: Lsn::ZERO, damaged: false }
+        NodeDisk {
+            disk: MemoryDisk::new(),
+            durable: Lsn::ZERO,
+            provable_end: (String::new(), 0),
+            damaged: false,
+        }
     }
 
     /// The folder itself.
     pub fn memory(&mut self) -> &mut MemoryDisk {
         &mut self.disk
+    }
+
+    /// The last record that the log has said to be durable, in any life.
+    #[must_use]
+    pub fn durable(&self) -> Lsn {
+        self.durable
     }
 
     /// Whether it was damaged beyond what a crash does.
@@ -68,14 +81,17 @@ impl NodeDisk {
     /// Turns a bit of the log where damage can be told from a torn tail for certain.
     fn rot(&mut self, random: &mut Random) -> bool {
         let Ok(names) = keypact_storage::Disk::list(&self.disk) else { return false };
-        let logs: Vec<String> = names.into_iter().filter(|name| name.starts_with("wal-")).collect();
+        let (last, end) = &self.provable_end;
+        let is_provable = |name: &String| name.starts_with("wal-") && name.ends_with(".log") && name <= last;
+        let logs: Vec<String> = names.into_iter().filter(is_provable).collect();
         if logs.is_empty() {
             return false;
         }
         let name = &logs[random.index(logs.len())];
         let Some(content) = self.disk.content(name) else { return false };
-        let written = content.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-        written > 512 && self.disk.rot(name, random.below(written as u64), 1 << random.below(8))
+        let whole = content.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1);
+        let end = if name == last { *end } else { whole };
+        end > 0 && self.disk.rot(name, random.below(end), 1 << random.below(8))
     }
 }
 
@@ -145,6 +161,7 @@ pub struct NodeProcess {
     world: World,
     /// The next place on each connection; `None` once it is broken.
     connections: BTreeMap<SessionId, Option<u64>>,
+    damaged: bool,
 }
 
 /// All that is around the node: storage as the server has it, and the effects of the present step.
@@ -215,7 +232,7 @@ impl Process for NodeProcess {
     ) -> Result<Self, StartRefused> {
         assert!(config.node.id == id, "each node has its own settings");
         let (node, world) = recover(config, disk, seed).map_err(|why| StartRefused { why })?;
-        let mut process = NodeProcess { node, world, connections: BTreeMap::new() };
+        let mut process = NodeProcess { node, world, connections: BTreeMap::new(), damaged: disk.damaged };
         process.node.handle(NodeInput::Start, context, &mut process.world);
         process.end_batch(context, out);
         Ok(process)
@@ -247,13 +264,22 @@ impl Process for NodeProcess {
                 }
             }
         }
-        disk.durable = self.world.wal.durable();
+        if disk.durable < self.world.wal.durable() {
+            disk.durable = self.world.wal.durable();
+            disk.provable_end = self.world.wal.provable_end();
+        }
+        self.damaged = disk.damaged;
         self.end_batch(context, out);
     }
 
     fn applied(&self) -> Option<Applied> {
         let partition = self.node.partition();
         Some(Applied { index: partition.applied_index(), digest: partition.state_hash() })
+    }
+
+    /// What a disk has lost comes back with a later version only: a damaged node stays one.
+    fn caught_up(&self) -> bool {
+        !self.damaged
     }
 
     fn fingerprint(&self) -> u64 {

@@ -82,7 +82,7 @@ static PLANTS: [PlantInfo; Plant::ALL.len()] = [
     info(
         Plant::DamageTakenForTornTail,
         "damage-taken-for-torn-tail",
-        "beyond",
+        "node",
         "damage in the middle of the log is cut off like a torn tail",
     ),
     info(

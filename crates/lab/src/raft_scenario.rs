@@ -6,8 +6,8 @@ use keypact_coordination::raft::{Config, Raft};
 use keypact_protocol::{Incarnation, NodeId, ReadLevel};
 use keypact_simulator::{
     Agreement, FaultKind, FaultSet, Kv, KvAnswer, KvClients, KvCommand, KvOperation, KvOutcome, KvWork,
-    Limits, ProcessConfig, ProtocolProcess, Random, RecordDisk, Scenario, Setup, Swarm, Violation, Workload,
-    World,
+    Limits, MILLISECOND_NS, ProcessConfig, ProtocolProcess, Random, RecordDisk, SECOND_NS, Scenario, Setup,
+    Swarm, Violation, Workload, World,
 };
 
 use crate::judge::check_history;
@@ -24,6 +24,14 @@ impl Default for RaftScenario {
     fn default() -> Self {
         RaftScenario { nodes: vec![1, 3, 3, 3, 5, 5] }
     }
+}
+
+/// What a seed is about. A mix of everything is seldom deep in one thing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Theme {
+    Anything,
+    DeposedLeaders,
+    ChangingLeaders,
 }
 
 type Process = ProtocolProcess<Raft, Kv>;
@@ -52,6 +60,53 @@ fn draw_config(
     config
 }
 
+/// A mix in which a leader is often deposed without knowing it, while clients wait for its answers: it stands still or is cut off for
+/// longer than an election takes, and nothing else disturbs.
+fn deposed_leaders(swarm: &mut Swarm, workload: &mut Workload, random: &mut Random) {
+    let stops = FaultSet::of(&[FaultKind::Pause]);
+    let cuts = FaultSet::of(&[FaultKind::Partition, FaultKind::OneWay, FaultKind::Pause, FaultKind::Suspend]);
+    swarm.faults = random.pick(&[stops, cuts]);
+    calm_messages(swarm);
+    swarm.fault_gap_ns = random.pick(&[300, 600]) * MILLISECOND_NS;
+    swarm.fault_max_ns = random.pick(&[1, 2]) * SECOND_NS;
+    swarm.active_max = 1;
+    swarm.safety_ns = 30 * SECOND_NS;
+    workload.clients = random.between(8, 16) as u32;
+    workload.operations = 3_000;
+    workload.think_max_ns = random.pick(&[20, 60]) * MILLISECOND_NS;
+    workload.timeout_ns = 1_500 * MILLISECOND_NS;
+    workload.wander_ppm = random.pick(&[100_000, 300_000]);
+    workload.reads_ppm = 500_000;
+    workload.levels =
+        random.pick(&[&[ReadLevel::Lease][..], &[ReadLevel::Lease, ReadLevel::Linearizable]]).to_vec();
+}
+
+/// A mix in which leaders come and go before they get anywhere: what earlier terms left behind is the rule.
+fn changing_leaders(swarm: &mut Swarm, workload: &mut Workload, random: &mut Random) {
+    let kinds =
+        [FaultKind::Crash, FaultKind::Partition, FaultKind::OneWay, FaultKind::Partial, FaultKind::Pause];
+    swarm.faults = FaultSet::of(&kinds);
+    calm_messages(swarm);
+    swarm.crash_after_send_ppm = random.pick(&[1_000, 5_000, 20_000]);
+    swarm.fault_gap_ns = random.pick(&[20, 60, 150]) * MILLISECOND_NS;
+    swarm.fault_max_ns = random.pick(&[100, 500]) * MILLISECOND_NS;
+    swarm.active_max = random.pick(&[1, 2]);
+    swarm.safety_ns = 20 * SECOND_NS;
+    workload.clients = random.between(3, 8) as u32;
+    workload.operations = 2_000;
+    workload.think_max_ns = 10 * MILLISECOND_NS;
+    workload.timeout_ns = 100 * MILLISECOND_NS;
+    workload.reads_ppm = 100_000;
+}
+
+fn calm_messages(swarm: &mut Swarm) {
+    swarm.loss_ppm = 0;
+    swarm.duplicate_ppm = 0;
+    swarm.reorder_ppm = 0;
+    swarm.client_loss_ppm = 0;
+    swarm.crash_after_send_ppm = 0;
+}
+
 impl Scenario for RaftScenario {
     type Process = Process;
     type Clients = KvClients;
@@ -67,18 +122,35 @@ impl Scenario for RaftScenario {
             nodes: self.nodes.clone(),
             // A disk of typed records has no bytes to damage.
             faults: FaultSet::ALL.without(FaultSet::of(&damage)),
+            safety_ns: (SECOND_NS, 12 * SECOND_NS),
             ..Limits::default()
         };
-        let swarm = Swarm::draw(&limits, random);
+        let mut swarm = Swarm::draw(&limits, random);
+        let mut workload = Workload::draw(random);
+        let theme = random.pick(&[Theme::Anything, Theme::DeposedLeaders, Theme::ChangingLeaders]);
+        match theme {
+            Theme::Anything => {}
+            Theme::DeposedLeaders => deposed_leaders(&mut swarm, &mut workload, random),
+            Theme::ChangingLeaders => changing_leaders(&mut swarm, &mut workload, random),
+        }
         let ids: Vec<NodeId> = (1..=swarm.nodes as u64).map(NodeId).collect();
         let members: Vec<_> = ids.iter().map(|id| (*id, Incarnation(1))).collect();
-        let drawn = draw_config(ids[0], &members, swarm.drift_max_ppm, random);
+        let mut drawn = draw_config(ids[0], &members, swarm.drift_max_ppm, random);
+        if theme == Theme::DeposedLeaders {
+            drawn.lease = true;
+            drawn.election_timeout_ms = drawn.heartbeat_ms * 3;
+        }
+        if theme == Theme::ChangingLeaders {
+            // What an older term left behind then arrives some time before what the new one adds.
+            drawn.max_append_bytes = random.pick(&[50, 300]);
+            drawn.max_inflight = random.pick(&[1, 4]);
+        }
         let configs = ids
             .iter()
             .map(|id| ProcessConfig { protocol: Config { id: *id, ..drawn.clone() }, pending_limit: 256 })
             .collect();
         let disks = ids.iter().map(|_| RecordDisk::default()).collect();
-        let clients = KvClients::new(Workload::draw(random));
+        let clients = KvClients::new(workload);
         Setup { swarm, configs, disks, clients, observer: (RaftWatch::new(&ids), Agreement::default()) }
     }
 

@@ -1,0 +1,108 @@
+//! Invariants of whole nodes: Raft's of both groups, equal states, and what the log has confirmed is there after every start.
+
+use std::collections::BTreeMap;
+
+use keypact_node::GROUPS;
+use keypact_protocol::NodeId;
+use keypact_simulator::{Counters, Observer, Violation};
+
+use crate::node_process::{NodeDisk, NodeProcess};
+use crate::watch::RaftWatch;
+
+/// States are compared where the applied index is a multiple of this: a hash of the whole state is not cheap.
+const COMPARED_EVERY: u64 = 8;
+
+/// Whole nodes, watched.
+#[derive(Debug)]
+pub struct NodeWatch {
+    groups: [RaftWatch; GROUPS.len()],
+    /// The first state seen at each compared index.
+    states: BTreeMap<u64, u64>,
+    /// Index at which each node was last compared.
+    compared: Vec<u64>,
+    starts: u64,
+    recovered: u64,
+}
+
+impl NodeWatch {
+    /// Nodes `1..=nodes`, none of which has lived yet.
+    #[must_use]
+    pub fn new(nodes: usize) -> NodeWatch {
+        assert!(nodes > 0, "a cluster has nodes");
+        let members: Vec<NodeId> = (1..=nodes as u64).map(NodeId).collect();
+        NodeWatch {
+            groups: GROUPS.map(|_| RaftWatch::new(&members)),
+            states: BTreeMap::new(),
+            compared: vec![0; nodes],
+            starts: 0,
+            recovered: 0,
+        }
+    }
+
+    fn compare_states(&mut self, node: NodeId, process: &NodeProcess) -> Result<(), Violation> {
+        let partition = process.node().partition();
+        let index = partition.applied_index();
+        let compared = &mut self.compared[node.0 as usize - 1];
+        if index % COMPARED_EVERY != 0 || index == *compared {
+            return Ok(());
+        }
+        *compared = index;
+        let state = partition.state_hash();
+        let first = *self.states.entry(index).or_insert(state);
+        if first != state {
+            let detail = format!("{node} has another state than others had at index {index}");
+            return Err(Violation::new("equal-states", detail));
+        }
+        Ok(())
+    }
+}
+
+impl Observer<NodeProcess> for NodeWatch {
+    fn started(
+        &mut self,
+        _now_ns: u64,
+        node: NodeId,
+        process: &NodeProcess,
+        disk: &NodeDisk,
+    ) -> Result<(), Violation> {
+        self.starts += 1;
+        self.recovered += u64::from(disk.durable().0 > 0);
+        if process.durable() < disk.durable() {
+            let (has, had) = (process.durable(), disk.durable());
+            let detail = format!("{node} serves with its log up to {has:?}, of which {had:?} was durable");
+            return Err(Violation::new("acknowledged-is-durable", detail));
+        }
+        for (watch, group) in self.groups.iter_mut().zip(GROUPS) {
+            watch.started(node, process.node().raft(group).expect("every node is in every group"))?;
+        }
+        Ok(())
+    }
+
+    fn stepped(
+        &mut self,
+        _now_ns: u64,
+        node: NodeId,
+        process: &NodeProcess,
+        _disk: &NodeDisk,
+    ) -> Result<(), Violation> {
+        for (watch, group) in self.groups.iter_mut().zip(GROUPS) {
+            watch.stepped(node, process.node().raft(group).expect("every node is in every group"))?;
+        }
+        self.compare_states(node, process)
+    }
+
+    fn ended(&mut self, _node: NodeId, process: &NodeProcess) {
+        for (watch, group) in self.groups.iter_mut().zip(GROUPS) {
+            watch.ended(process.node().raft(group).expect("every node is in every group"));
+        }
+    }
+
+    fn count(&self, counters: &mut Counters) {
+        for watch in &self.groups {
+            watch.count(counters);
+        }
+        counters.add("started", self.starts);
+        counters.add("recovered-from-log", self.recovered);
+        counters.add("states-compared", self.states.len() as u64);
+    }
+}
