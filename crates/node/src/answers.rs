@@ -28,6 +28,14 @@ pub(crate) fn overloaded_error() -> Value {
     Value::error("TRYAGAIN", "OVERLOADED too much is under way; nothing was applied; try again later")
 }
 
+/// For a read that can be answered neither here nor elsewhere in its place.
+pub(crate) fn lost_read_error() -> Value {
+    Value::error(
+        "CLUSTERDOWN",
+        "NOQUORUM the leader was lost before this read was answered, with writes behind it; nothing was read; try again",
+    )
+}
+
 fn too_large_error() -> Value {
     Value::error("ERR", "the command is larger than this keyspace takes; nothing was applied")
 }
@@ -75,16 +83,16 @@ impl Node {
     /// A read's index is applied: read.
     pub(crate) fn finish_read(&mut self, id: RequestId, out: &mut impl Outside) {
         let Some(Pending::Read { place, command }) = self.pending.remove(id) else { return };
+        self.confirmed(place);
         self.answer_read(place, &command, out);
-        self.confirmed(place.stream);
     }
 
     /// A read of this stream is no longer waiting for its confirmation.
-    fn confirmed(&mut self, stream: StreamKey) {
-        let Some(lane) = self.lane(stream) else { return };
-        lane.unconfirmed = lane.unconfirmed.saturating_sub(1);
+    fn confirmed(&mut self, place: Place) {
+        let Some(lane) = self.lane(place) else { return };
+        lane.confirmed();
         if lane.unconfirmed == 0 {
-            self.resume(stream);
+            self.resume(place.stream);
         }
     }
 
@@ -105,29 +113,31 @@ impl Node {
     /// The group refused a request; nothing was applied.
     pub(crate) fn refused(&mut self, id: RequestId, why: Refusal, context: Context, out: &mut impl Outside) {
         let refusal = match why {
-            Refusal::Overloaded => Some((Resolution::Overloaded, overloaded_error())),
-            Refusal::TooLarge => Some((Resolution::Value(too_large_error()), too_large_error())),
+            Refusal::Overloaded => Some(Resolution::Overloaded),
+            Refusal::TooLarge => Some(Resolution::Value(too_large_error())),
             Refusal::NotLeader { .. } | Refusal::NoQuorum => None,
         };
         match self.pending.remove(id) {
             Some(Pending::Read { place, command }) => {
+                self.confirmed(place);
                 match refusal {
-                    Some((resolution, _)) => self.answer(place, resolution, out),
-                    None => self.give_back(place, command, context, out),
+                    Some(resolution) => self.answer(place, resolution, out),
+                    None => self.give_back(None, place, command, context, out),
                 }
-                self.confirmed(place.stream);
             }
             Some(Pending::Tick { place, command, reads }) => {
-                self.give_back(place, command, context, out);
-                self.give_back_all(reads, context, out);
+                match refusal {
+                    // Tried again at once it would be refused again, for ever.
+                    Some(resolution) => self.answer(place, resolution, out),
+                    None => self.give_back(Some(id), place, command, context, out),
+                }
+                self.give_back_all(id, reads, context, out);
             }
             Some(Pending::Write { place, reads }) => {
                 // Only a leader is asked, and it asks no peer before it refuses: for others than the first two reasons a write is never
                 // refused. Were it so, this would still be true.
-                let (resolution, _) = refusal.unwrap_or((Resolution::Overloaded, overloaded_error()));
-                self.counters.overloaded += 1;
-                self.answer(place, resolution, out);
-                self.give_back_all(reads, context, out);
+                self.answer(place, refusal.unwrap_or(Resolution::Overloaded), out);
+                self.give_back_all(id, reads, context, out);
             }
             Some(Pending::Catalog) | None => {}
         }
@@ -138,33 +148,48 @@ impl Node {
         match self.pending.remove(id) {
             Some(Pending::Write { place, reads }) => {
                 self.answer(place, Resolution::Uncertain, out);
-                self.give_back_all(reads, context, out);
+                self.give_back_all(id, reads, context, out);
             }
             Some(Pending::Tick { place, command, reads }) => {
-                self.give_back(place, command, context, out);
-                self.give_back_all(reads, context, out);
+                self.give_back(Some(id), place, command, context, out);
+                self.give_back_all(id, reads, context, out);
             }
-            Some(Pending::Read { place, command }) => {
-                self.give_back(place, command, context, out);
-                self.confirmed(place.stream);
-            }
+            Some(Pending::Read { .. }) => unreachable!("a read is never proposed"),
             Some(Pending::Catalog) | None => {}
         }
     }
 
-    fn give_back_all(&mut self, reads: Vec<(Place, Command)>, context: Context, out: &mut impl Outside) {
+    fn give_back_all(
+        &mut self,
+        proposal: RequestId,
+        reads: Vec<(Place, Command)>,
+        context: Context,
+        out: &mut impl Outside,
+    ) {
         for (place, command) in reads {
-            self.give_back(place, command, context, out);
+            self.give_back(Some(proposal), place, command, context, out);
         }
     }
 
-    /// A read that was not answered goes where it came from, to be routed anew.
-    fn give_back(&mut self, place: Place, command: Command, context: Context, out: &mut impl Outside) {
+    /// A read that was not answered goes where it came from, to be routed anew. Unless a write of its stream entered the log after the
+    /// `proposal` that it waited for: asked again it might see that write, and a redirect would take that write along.
+    fn give_back(
+        &mut self,
+        proposal: Option<RequestId>,
+        place: Place,
+        command: Command,
+        context: Context,
+        out: &mut impl Outside,
+    ) {
         assert!(!command.spec().is_write(), "a write that may be in a log is never sent again");
+        if proposal.is_some() && self.lane(place).is_some_and(|lane| lane.last_write != proposal) {
+            self.counters.no_quorum += 1;
+            return self.answer(place, Resolution::Value(lost_read_error()), out);
+        }
         match place.stream {
             StreamKey::Local(key) => {
                 let Some(session) = self.sessions.get_mut(&key) else { return };
-                session.lane.in_flight -= 1;
+                session.lane.answered();
                 session.put_back(Waiting { seq: place.number, command, since_ns: context.now_ns });
                 self.work.push_back(Work::Resume(place.stream));
             }
@@ -180,7 +205,7 @@ impl Node {
         match place.stream {
             StreamKey::Local(key) => {
                 let Some(session) = self.sessions.get_mut(&key) else { return };
-                session.lane.in_flight -= 1;
+                session.lane.answered();
                 // Once nothing is under way here, what waits may go elsewhere.
                 if session.lane.in_flight == 0 && !session.waiting.is_empty() {
                     self.work.push_back(Work::Resume(place.stream));
@@ -194,7 +219,7 @@ impl Node {
                 if remote.generation != place.generation {
                     return;
                 }
-                remote.lane.in_flight -= 1;
+                remote.lane.answered();
                 let redirect = matches!(resolution, Resolution::Redirect { .. });
                 self.answer_forward(key, place.generation, place.number, resolution, out);
                 if redirect {
@@ -216,7 +241,7 @@ impl Node {
                 self.counters.overloaded += 1;
                 overloaded_error()
             }
-            Resolution::Redirect { .. } => {
+            Resolution::Redirect { .. } | Resolution::Forgotten => {
                 self.counters.no_quorum += 1;
                 no_quorum_error()
             }

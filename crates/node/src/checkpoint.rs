@@ -76,12 +76,17 @@ impl Node {
                 Machine::Data(_) => Incoming::Loading(Box::new(Loader::new())),
             };
             let meta = chunk.meta.clone();
-            replica.install = Some(Install { meta, incoming, next_chunk: 0, last_chunk: None });
+            let before = replica.install.take();
+            // Its answer would look like the one about this snapshot's first chunk.
+            replica.stale_first_chunks += u32::from(before.is_some_and(|install| install.writing == Some(0)));
+            replica.install =
+                Some(Install { meta, incoming, next_chunk: 0, writing: None, last_chunk: None });
         }
         let install = replica.install.as_mut()?;
         if install.next_chunk != chunk.chunk || install.meta != chunk.meta || install.last_chunk.is_some() {
             return None;
         }
+        assert!(install.writing.is_none(), "one chunk at a time");
         install.next_chunk += 1;
         match &mut install.incoming {
             Incoming::Catalog(catalog) => *catalog = Some(Catalog::from_chunk(&chunk.bytes).ok()?),
@@ -95,6 +100,7 @@ impl Node {
                 install.incoming = Incoming::Loaded(Box::new(loader.finish().ok()?));
             }
         }
+        install.writing = Some(chunk.chunk);
         Some(())
     }
 
@@ -102,7 +108,14 @@ impl Node {
     pub(crate) fn incoming_taken(&mut self, group: GroupId, chunk: u32, out: &mut impl Outside) {
         let Some(at) = self.place_of(group) else { return };
         let replica = &mut self.replicas[at];
-        let Some(install) = replica.install.as_ref() else { return };
+        if chunk == 0 && replica.stale_first_chunks > 0 {
+            replica.stale_first_chunks -= 1;
+            return;
+        }
+        let Some(install) = replica.install.as_mut().filter(|install| install.writing == Some(chunk)) else {
+            return;
+        };
+        install.writing = None;
         if install.last_chunk != Some(chunk) {
             self.work.push_back(Work::Drive(at, Input::Snapshot(SnapshotInput::Taken { chunk })));
             return;
@@ -115,6 +128,12 @@ impl Node {
         };
         if replica.checkpoint.take().is_some() {
             out.checkpoint_abort(group);
+        }
+        let applied = replica.applied_index();
+        while let Some(entry) = replica.reads_at.first_entry()
+            && *entry.key() <= applied
+        {
+            self.work.extend(entry.remove().into_iter().map(Work::Read));
         }
         self.counters.snapshots_installed += 1;
         self.work.push_back(Work::Drive(at, Input::Snapshot(SnapshotInput::Installed { meta })));

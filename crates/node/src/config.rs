@@ -4,6 +4,8 @@ use core::fmt;
 
 use keypact_protocol::{Incarnation, NodeId};
 
+const HOUR_MS: u64 = 3_600_000;
+
 /// How a keyspace answers reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reads {
@@ -130,10 +132,25 @@ impl NodeConfig {
         let mut ids: Vec<u64> = self.members.iter().map(|m| m.id).collect();
         ids.sort_unstable();
         ids.dedup();
+        let mine = self.members.iter().find(|m| m.id == self.id.0).map(|m| m.incarnation);
+        let times_ms = [
+            self.heartbeat_ms,
+            self.election_timeout_ms,
+            self.election_jitter_ms,
+            self.disk_hang_ms,
+            self.hold_ms,
+            self.forward_timeout_ms,
+        ];
         let checks = [
             (me == 1, "the node itself must be among the members, once"),
             (ids.len() == self.members.len(), "each member needs an id of its own"),
+            (ids.first() != Some(&0), "members' ids count from 1"),
+            (
+                mine == Some(self.incarnation.0),
+                "the node's incarnation must be the one that the members know",
+            ),
             (self.members.len() <= 7, "at most 7 members: each write waits for a majority of them"),
+            (times_ms.iter().all(|ms| *ms <= HOUR_MS), "no time may be longer than an hour"),
             (self.heartbeat_ms > 0, "heartbeat_ms must be at least 1"),
             (
                 self.election_timeout_ms >= 3 * self.heartbeat_ms,
@@ -144,20 +161,25 @@ impl NodeConfig {
                 "election_jitter_ms must be at least 1, or candidates split the vote for ever",
             ),
             (self.drift_bound_ppm < 500_000, "drift_bound_ppm must be under 500000"),
+            (self.disk_hang_ms > 0, "disk_hang_ms must be at least 1"),
+            (self.hold_ms > 0, "hold_ms must be at least 1"),
+            (self.forward_timeout_ms > 0, "forward_timeout_ms must be at least 1"),
             (self.session_limit > 0, "session_limit must be at least 1"),
+            (self.value_limit_bytes > 0, "value_limit_bytes must be at least 1"),
+            (self.checkpoint_after_bytes > 0, "checkpoint_after_bytes must be at least 1"),
             (
-                self.checkpoint_after_bytes < self.tail_limit_bytes,
-                "checkpoint_after_bytes must be under tail_limit_bytes",
+                self.checkpoint_after_bytes <= self.tail_limit_bytes / 2,
+                "checkpoint_after_bytes must be at most half of tail_limit_bytes",
             ),
             (
-                self.value_limit_bytes < self.tail_limit_bytes,
-                "value_limit_bytes must be under tail_limit_bytes",
+                self.value_limit_bytes.saturating_add(64 * 1024) <= self.tail_limit_bytes / 2,
+                "value_limit_bytes and 64 KiB must be at most half of tail_limit_bytes",
             ),
         ];
-        match checks.into_iter().find(|(holds, _)| !holds) {
-            Some((_, what)) => Err(ConfigError { what }),
-            None => Ok(()),
+        if let Some((_, what)) = checks.into_iter().find(|(holds, _)| !holds) {
+            return Err(ConfigError { what });
         }
+        crate::recovery::group_config(self).validate().map_err(|error| ConfigError { what: error.what() })
     }
 }
 

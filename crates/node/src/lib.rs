@@ -49,3 +49,6 @@ pub const CATALOG: GroupId = GroupId(1);
 pub const DEFAULT: GroupId = GroupId(2);
 /// All groups of a node, for now.
 pub const GROUPS: [GroupId; 2] = [CATALOG, DEFAULT];
+
+#[cfg(test)]
+mod tests;

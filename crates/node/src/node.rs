@@ -5,15 +5,16 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 use keypact_coordination::raft::{self, Raft};
 use keypact_protocol::{
-    Context, Draft, DraftArena, GroupId, Input, Lsn, NodeId, Protocol, Reply, Request, SnapshotInput,
-    SnapshotRead,
+    Context, Draft, DraftArena, GroupId, Input, Lsn, NodeId, Protocol, Reply, Request, RequestId,
+    SnapshotInput, SnapshotRead,
 };
 
 use crate::catalog::{CatalogCommand, Keyspace};
 use crate::config::NodeConfig;
 use crate::outside::{NodeInput, Outside, SessionId};
-use crate::peer::PeerMessage;
+use crate::peer::{HEARTBEATS_LIMIT, PeerMessage};
 use crate::pending::{Pending, PendingTable, StreamKey};
+use crate::remote::Forgotten;
 use crate::replica::{Counters, Machine, Replica};
 use crate::scope::{Gathered, Heartbeats, Scope};
 use crate::session::{RemoteStream, Session};
@@ -41,6 +42,8 @@ pub(crate) enum Work {
     Drive(usize, Input<Raft>),
     /// See whether a stream's next commands may start.
     Resume(StreamKey),
+    /// Answer a read.
+    Read(RequestId),
 }
 
 /// One whole node. See the crate's documentation.
@@ -51,6 +54,7 @@ pub struct Node {
     pub(crate) arena: DraftArena,
     pub(crate) sessions: Table<SessionId, Session>,
     pub(crate) remotes: Table<RemoteKey, RemoteStream>,
+    pub(crate) forgotten: VecDeque<Forgotten>,
     pub(crate) timers: Timers,
     pub(crate) work: VecDeque<Work>,
     pub(crate) counters: Counters,
@@ -91,6 +95,7 @@ impl Node {
             arena: DraftArena::default(),
             sessions: Table::default(),
             remotes: Table::default(),
+            forgotten: VecDeque::new(),
             timers: Timers::default(),
             work: VecDeque::new(),
             counters: Counters::default(),
@@ -147,23 +152,30 @@ impl Node {
     /// Writes out what the inputs since the last flush gathered, and checks that nothing contradicts itself. Call once per batch.
     pub fn flush(&mut self, context: Context, out: &mut impl Outside) {
         self.found_catalog(context, out);
-        for at in 0..self.replicas.len() {
-            if !self.replicas[at].touched {
-                continue;
+        // A flush may set commands free, and what they propose must not wait for the next batch. Each turn starts some of what waits.
+        while self.replicas.iter().any(|replica| replica.touched) {
+            for at in 0..self.replicas.len() {
+                self.flush_replica(at, context, out);
             }
-            self.replicas[at].touched = false;
-            let (replica, mut scope) =
-                scope_of(&mut self.replicas[at], &mut self.gathered, &mut self.heartbeats, out);
-            replica.raft.flush(context, &mut replica.gate.sink(&mut scope));
-            replica.raft.assert_invariants();
-            self.absorb(at, context, out);
+            self.follow_leader(context);
+            self.work_off(context, out);
         }
-        self.follow_leader(context);
-        self.work_off(context, out);
         self.send_heartbeats(out);
         if let Some(at_ns) = self.timers.next_wish() {
             out.wake_at(at_ns);
         }
+    }
+
+    fn flush_replica(&mut self, at: usize, context: Context, out: &mut impl Outside) {
+        if !self.replicas[at].touched {
+            return;
+        }
+        self.replicas[at].touched = false;
+        let (replica, mut scope) =
+            scope_of(&mut self.replicas[at], &mut self.gathered, &mut self.heartbeats, out);
+        replica.raft.flush(context, &mut replica.gate.sink(&mut scope));
+        replica.raft.assert_invariants();
+        self.absorb(at, context, out);
     }
 
     /// What happened since the start.
@@ -207,10 +219,18 @@ impl Node {
 
     fn wake(&mut self, context: Context, out: &mut impl Outside) {
         self.timers.woken();
-        while let Some(key) = self.timers.pop_due(context.now_ns) {
+        // A timer that is set for a time that has passed comes with the next wake-up, not in circles.
+        for _ in 0..self.timers.len() {
+            let Some(key) = self.timers.pop_due(context.now_ns) else { break };
             match key {
                 TimerKey::Replica(at, timer) => self.drive(at, Input::Timer(timer), context, out),
                 TimerKey::Sweep => self.sweep(context, out),
+                TimerKey::SweepRemotes => {
+                    self.sweep_remotes(context.now_ns);
+                    if !self.remotes.is_empty() {
+                        self.sweep_remotes_later(context);
+                    }
+                }
             }
         }
     }
@@ -238,6 +258,8 @@ impl Node {
                     self.group_message(from, group, message, context, out);
                 }
             }
+            // Who is no member has no business with the keyspace.
+            PeerMessage::Forward(_) if !self.reachable.contains(&from) => {}
             PeerMessage::Forward(forward) => self.take_forward(from, forward, context, out),
             PeerMessage::ForwardReply(reply) => self.take_forward_reply(from, reply, context, out),
         }
@@ -352,6 +374,7 @@ impl Node {
         while let Some(work) = self.work.pop_front() {
             match work {
                 Work::Drive(at, input) => self.drive(at, input, context, out),
+                Work::Read(id) => self.finish_read(id, out),
                 Work::Resume(StreamKey::Local(session)) => self.dispatch(session, context, out),
                 Work::Resume(StreamKey::Remote(node, life, session)) => {
                     self.resume_remote((node, life, session), context, out);
@@ -395,10 +418,11 @@ impl Node {
         while let Some(&(to, _, _)) = heartbeats.first() {
             let mut lines = Vec::new();
             heartbeats.retain(|(peer, group, message)| {
-                if *peer == to {
+                let joins = *peer == to && lines.len() < HEARTBEATS_LIMIT;
+                if joins {
                     lines.push((*group, message.clone()));
                 }
-                *peer != to
+                !joins
             });
             out.send(to, crate::Traffic::Control, PeerMessage::Heartbeats(lines));
         }

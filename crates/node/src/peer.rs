@@ -78,6 +78,8 @@ pub enum Resolution {
         /// Whom to ask, if known.
         leader: Option<NodeId>,
     },
+    /// As `Redirect`, because this node has forgotten the stream: resume here, as a new generation.
+    Forgotten,
     /// Not applied: too much is under way.
     Overloaded,
     /// It entered a log; what becomes of it is not known.
@@ -107,6 +109,7 @@ enum ResolutionHead {
     Redirect(Option<u64>),
     Overloaded,
     Uncertain,
+    Forgotten,
 }
 
 const GROUP: u8 = 0;
@@ -115,7 +118,7 @@ const FORWARD: u8 = 2;
 const REPLY: u8 = 3;
 
 /// Groups in one heartbeat message, at most.
-const HEARTBEATS_LIMIT: usize = 4_096;
+pub(crate) const HEARTBEATS_LIMIT: usize = 4_096;
 
 impl Wire for PeerMessage {
     fn encode(&self, out: &mut Vec<u8>) {
@@ -197,6 +200,9 @@ fn encode_forward(forward: &Forward, out: &mut Vec<u8>) {
 fn decode_forward(mut bytes: Bytes) -> Result<PeerMessage, DecodeError> {
     let head: ForwardHead = take_head(&mut bytes)?;
     let command = Command::decode(bytes).map_err(|_| DecodeError::new("a forwarded command"))?;
+    if command.spec().place() != keypact_data::Place::Partition {
+        return Err(DecodeError::new("a command that a partition carries out"));
+    }
     let ForwardHead { life, session, term, generation, place } = head;
     Ok(PeerMessage::Forward(Forward { life, session, term, generation, place, command }))
 }
@@ -209,6 +215,7 @@ fn encode_reply(reply: &ForwardReply, out: &mut Vec<u8>) {
     let resolution = match &reply.resolution {
         Resolution::Value(_) => ResolutionHead::Value,
         Resolution::Redirect { leader } => ResolutionHead::Redirect(leader.map(|id| id.0)),
+        Resolution::Forgotten => ResolutionHead::Forgotten,
         Resolution::Overloaded => ResolutionHead::Overloaded,
         Resolution::Uncertain => ResolutionHead::Uncertain,
     };
@@ -223,6 +230,7 @@ fn decode_reply(mut bytes: Bytes) -> Result<PeerMessage, DecodeError> {
     let resolution = match take_head(&mut bytes)? {
         ResolutionHead::Value => Resolution::Value(value::decode(bytes)?),
         ResolutionHead::Redirect(leader) => Resolution::Redirect { leader: leader.map(NodeId) },
+        ResolutionHead::Forgotten => Resolution::Forgotten,
         ResolutionHead::Overloaded => Resolution::Overloaded,
         ResolutionHead::Uncertain => Resolution::Uncertain,
     };

@@ -19,8 +19,6 @@ use crate::{CATALOG, GROUPS};
 pub enum StartError {
     /// The settings don't fit together.
     Config(ConfigError),
-    /// A group's settings don't.
-    Group(String),
     /// A checkpoint does not say what it should.
     Checkpoint {
         /// Whose.
@@ -43,7 +41,6 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Config(error) => write!(f, "configuration: {error}"),
-            StartError::Group(what) => write!(f, "configuration: {what}"),
             StartError::Checkpoint { group, what } => write!(f, "checkpoint of {group}: {what}"),
             StartError::Record { lsn, what } => write!(f, "log record {lsn}: {what}"),
             StartError::Recovery(error) => error.fmt(f),
@@ -152,8 +149,11 @@ impl NodeRecovery {
     /// # Errors
     /// [`StartError`] if it can't be understood or contradicts what came before.
     pub fn replay(&mut self, lsn: Lsn, group: GroupId, body: Bytes) -> Result<(), StartError> {
-        let record = raft::Record::decode(body)
-            .map_err(|error| StartError::Record { lsn, what: error.to_string() })?;
+        let bad = |what: String| StartError::Record { lsn, what };
+        if !self.groups.contains_key(&group) {
+            return Err(bad(format!("group {group} is not known to this version")));
+        }
+        let record = raft::Record::decode(body).map_err(|error| bad(error.to_string()))?;
         self.raft(group)?.replay(lsn, record).map_err(StartError::Recovery)
     }
 
@@ -184,6 +184,7 @@ impl NodeRecovery {
                 needs_from: Lsn::ZERO,
                 checkpoint: None,
                 install: None,
+                stale_first_chunks: 0,
                 reads_at: BTreeMap::new(),
             });
         }
@@ -211,7 +212,7 @@ impl NodeRecovery {
 }
 
 /// The settings of a node's Raft groups.
-fn group_config(node: &NodeConfig) -> raft::Config {
+pub(crate) fn group_config(node: &NodeConfig) -> raft::Config {
     let members =
         node.members.iter().map(|m| (NodeId(m.id), keypact_protocol::Incarnation(m.incarnation))).collect();
     let mut config = raft::Config::new(node.id, members);
@@ -223,6 +224,6 @@ fn group_config(node: &NodeConfig) -> raft::Config {
     config.disk_hang_ms = node.disk_hang_ms;
     config.tail_limit_bytes = node.tail_limit_bytes;
     config.checkpoint_after_bytes = node.checkpoint_after_bytes;
-    config.max_command_bytes = node.value_limit_bytes + 64 * 1024;
+    config.max_command_bytes = node.value_limit_bytes.saturating_add(64 * 1024);
     config
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use keypact_coordination::raft::{Raft, Role};
-use keypact_data::{Command, Loader, Partition};
+use keypact_data::{Command, Loader, Partition, Place};
 use keypact_protocol::{Delivery, Gate, GroupId, Lsn, RequestId};
 use keypact_resp::Value;
 
@@ -28,6 +28,8 @@ pub(crate) struct Install {
     pub(crate) meta: Bytes,
     pub(crate) incoming: Incoming,
     pub(crate) next_chunk: u32,
+    /// The chunk that is being written.
+    pub(crate) writing: Option<u32>,
     /// The last chunk, once it came.
     pub(crate) last_chunk: Option<u32>,
 }
@@ -53,6 +55,8 @@ pub(crate) struct Replica {
     pub(crate) needs_from: Lsn,
     pub(crate) checkpoint: Option<CheckpointUnderWay>,
     pub(crate) install: Option<Install>,
+    /// Answers still to come about first chunks of installs that were given up for another.
+    pub(crate) stale_first_chunks: u32,
     /// Reads that wait until this index is applied.
     pub(crate) reads_at: BTreeMap<u64, Vec<RequestId>>,
 }
@@ -103,8 +107,10 @@ impl Replica {
                 None
             }
             Machine::Data(partition) => match Command::decode(command.clone()) {
-                Ok(command) => Some(partition.apply(index, stamp_ms, seed, &command)),
-                Err(_) => {
+                Ok(command) if command.spec().place() == Place::Partition => {
+                    Some(partition.apply(index, stamp_ms, seed, &command))
+                }
+                _ => {
                     // Written by a newer version than this one: every replica of this version passes over it alike.
                     partition.skip(index, stamp_ms);
                     Some(Value::error("ERR", "the command is not known to this version; nothing was applied"))

@@ -93,12 +93,22 @@ impl Node {
             }
             self.generations += 1;
             session.route = Some(Route { to: leader, term, generation: self.generations, next_place: 0 });
+            // That was about the route before.
+            session.give_up_at_ns = None;
         }
         let Waiting { seq, command, since_ns } = session.waiting.pop_front().expect("the caller has seen it");
         let route = session.route.as_mut().expect("just set");
         let (place, generation) = (route.next_place, route.generation);
         route.next_place += 1;
-        session.sent.push_back(Sent { place, seq, command: command.clone(), since_ns });
+        let sent_ns = context.now_ns;
+        session.sent.push_back(Sent {
+            place,
+            seq,
+            command: command.clone(),
+            since_ns,
+            sent_ns,
+            is_overtaken: false,
+        });
         self.counters.forwarded += 1;
         self.sweep_later(context);
         let (life, session) = (self.life, key.0);
@@ -132,8 +142,10 @@ impl Node {
         context: Context,
         out: &mut impl Outside,
     ) {
+        let is_tick = matches!(pending, Pending::Tick { .. });
         let id = self.pending.insert(pending);
-        if let Some(lane) = self.lane(place.stream) {
+        if let Some(lane) = self.lane(place) {
+            assert!(lane.unconfirmed == 0 || is_tick, "a write waits for the reads before it");
             lane.in_flight += 1;
             lane.last_write = Some(id);
         }
@@ -141,13 +153,13 @@ impl Node {
     }
 
     fn carry_out_read(&mut self, place: Place, command: Command, context: Context, out: &mut impl Outside) {
-        let last_write = self.lane(place.stream).and_then(|lane| lane.last_write);
+        let last_write = self.lane(place).and_then(|lane| lane.last_write);
         if let Some(Pending::Write { reads, .. } | Pending::Tick { reads, .. }) =
             last_write.and_then(|id| self.pending.at(id))
         {
             reads.push((place, command));
             self.counters.reads_after_own_write += 1;
-            if let Some(lane) = self.lane(place.stream) {
+            if let Some(lane) = self.lane(place) {
                 lane.in_flight += 1;
             }
             return;
@@ -170,19 +182,22 @@ impl Node {
             );
         }
         let id = self.pending.insert(Pending::Read { place, command });
-        if let Some(lane) = self.lane(place.stream) {
+        if let Some(lane) = self.lane(place) {
             lane.in_flight += 1;
             lane.unconfirmed += 1;
         }
         self.drive(DEFAULT_AT, Input::Request(Request::Read { id, level }), context, out);
     }
 
-    pub(crate) fn lane(&mut self, stream: StreamKey) -> Option<&mut Lane> {
-        match stream {
+    /// How the stream of this place stands; `None` if it is closed or in another generation by now.
+    pub(crate) fn lane(&mut self, place: Place) -> Option<&mut Lane> {
+        match place.stream {
             StreamKey::Local(session) => self.sessions.get_mut(&session).map(|session| &mut session.lane),
-            StreamKey::Remote(node, life, session) => {
-                self.remotes.get_mut(&(node, life, session)).map(|remote| &mut remote.lane)
-            }
+            StreamKey::Remote(node, life, session) => self
+                .remotes
+                .get_mut(&(node, life, session))
+                .filter(|remote| remote.generation == place.generation)
+                .map(|remote| &mut remote.lane),
         }
     }
 }

@@ -21,6 +21,16 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
+    /// One of its commands has its answer.
+    pub(crate) fn answered(&mut self) {
+        self.in_flight = self.in_flight.checked_sub(1).expect("each command is answered once");
+    }
+
+    /// One of its reads waits no more for its confirmation.
+    pub(crate) fn confirmed(&mut self) {
+        self.unconfirmed = self.unconfirmed.checked_sub(1).expect("each read is confirmed once");
+    }
+
     /// Whether a command may start now.
     pub(crate) fn admits(&self, is_write: bool) -> bool {
         !is_write || self.unconfirmed == 0
@@ -42,6 +52,9 @@ pub(crate) struct Sent {
     pub(crate) seq: u64,
     pub(crate) command: Command,
     pub(crate) since_ns: u64,
+    pub(crate) sent_ns: u64,
+    /// A write that follows it was answered before it. Asked again, a read might see that write.
+    pub(crate) is_overtaken: bool,
 }
 
 /// Where a connection's commands are being forwarded.
@@ -92,9 +105,17 @@ impl Session {
         self.waiting.insert(at, waiting);
     }
 
+    /// An answer to the command at `at` of `sent` came before those of the ones before it.
+    pub(crate) fn overtake(&mut self, at: usize) {
+        if at > 0 && self.sent[at].command.spec().is_write() {
+            self.sent.range_mut(..at).for_each(|earlier| earlier.is_overtaken = true);
+        }
+    }
+
     pub(crate) fn assert_invariants(&self) {
         assert!(self.sent.is_empty() || self.lane.in_flight == 0, "commands are under way at one place only");
         assert!(self.lane.unconfirmed <= self.lane.in_flight, "a read that is confirmed is under way");
+        assert!(self.sent.is_empty() || self.route.is_some(), "what is sent has a route");
     }
 }
 
@@ -139,6 +160,7 @@ impl RemoteStream {
             return None;
         }
         let (_, command) = self.parked.pop_first().expect("first was there");
+        assert!(!self.broken, "nothing starts of a generation of which something was refused");
         self.next_place += 1;
         Some((place, command))
     }

@@ -9,8 +9,8 @@ use crate::pending::StreamKey;
 use crate::session::Sent;
 use crate::timers::TimerKey;
 
-/// How long a stream that says nothing is remembered, nanoseconds. Longer than any copy of a message stays on the way.
-const REMOTE_IDLE_NS: u64 = 300_000_000_000;
+/// How often other nodes' streams are looked through for idle ones, nanoseconds.
+const SWEEP_REMOTES_NS: u64 = 10_000_000_000;
 
 /// How long a leader that was deposed may still take to say what became of forwarded commands, nanoseconds.
 const DEPOSED_GRACE_NS: u64 = 200_000_000;
@@ -39,13 +39,19 @@ impl Node {
             if let Some(session) = self.sessions.get_mut(key).filter(|session| session.sent.is_empty()) {
                 session.give_up_at_ns = None;
             }
-            self.work.push_back(Work::Resume(StreamKey::Local(*key)));
+            if self.sessions.get(key).is_some_and(|session| !session.waiting.is_empty()) {
+                self.work.push_back(Work::Resume(StreamKey::Local(*key)));
+            }
         }
-        self.remotes.retain(|_, remote| {
-            remote.lane.in_flight > 0 || context.now_ns.saturating_sub(remote.used_ns) < REMOTE_IDLE_NS
-        });
-        if !keys.is_empty() || !self.remotes.is_empty() {
+        if !keys.is_empty() {
             self.sweep_later(context);
+        }
+    }
+
+    /// Another node's stream is remembered: have it looked at in a while.
+    pub(crate) fn sweep_remotes_later(&mut self, context: Context) {
+        if !self.timers.is_set(TimerKey::SweepRemotes) {
+            self.timers.set(TimerKey::SweepRemotes, context.now_ns + SWEEP_REMOTES_NS);
         }
     }
 
@@ -66,19 +72,17 @@ impl Node {
 
     fn sweep_sent(&mut self, key: SessionId, context: Context, out: &mut impl Outside) {
         let limit_ns = self.config.forward_timeout_ms * 1_000_000;
-        while let Some(session) = self.sessions.get_mut(&key)
-            && session.sent.front().is_some_and(|first| {
-                context.now_ns.saturating_sub(first.since_ns) > limit_ns
-                    || session.give_up_at_ns.is_some_and(|at_ns| context.now_ns >= at_ns)
-            })
-        {
-            let sent = session.sent.pop_front().expect("just seen");
-            // One answer is missing, so the leader may wait for that command for ever: what follows goes as a new generation.
-            if let Some(route) = session.route.as_mut() {
-                route.term = 0;
-            }
-            self.give_up_sent(key, sent, out);
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let all_late = session.give_up_at_ns.is_some_and(|at_ns| context.now_ns >= at_ns);
+        let is_late = |sent: &Sent| all_late || context.now_ns.saturating_sub(sent.sent_ns) > limit_ns;
+        let count = session.sent.iter().take_while(|sent| is_late(sent)).count();
+        if count == 0 {
+            return;
         }
+        // One answer is missing, so the leader may wait for that command for ever: what follows goes as a new generation.
+        let route = session.route.as_mut().expect("what is sent has a route");
+        route.term = 0;
+        self.give_up_sent(key, count, out);
     }
 
     /// A peer's process is gone: what was forwarded to it won't be answered. It is not asked again at once: each attempt may end in another
@@ -96,10 +100,8 @@ impl Node {
             let Some(session) = self.sessions.get_mut(&key) else { continue };
             session.route = None;
             session.refused = Some((peer, term, context.now_ns));
-            let sent: Vec<Sent> = session.sent.drain(..).collect();
-            for sent in sent {
-                self.give_up_sent(key, sent, out);
-            }
+            let count = session.sent.len();
+            self.give_up_sent(key, count, out);
             self.work.push_back(Work::Resume(StreamKey::Local(key)));
         }
     }
@@ -113,7 +115,12 @@ impl Node {
         }
         self.routed_by = present;
         for session in self.sessions.values_mut().filter(|session| !session.sent.is_empty()) {
-            session.give_up_at_ns.get_or_insert(context.now_ns + DEPOSED_GRACE_NS);
+            let is_same = session.route.is_some_and(|route| (Some(route.to), route.term) == present);
+            if is_same {
+                session.give_up_at_ns = None;
+            } else if present.0.is_some() {
+                session.give_up_at_ns.get_or_insert(context.now_ns + DEPOSED_GRACE_NS);
+            }
         }
         let mut keys: Vec<SessionId> = self
             .sessions

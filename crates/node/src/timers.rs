@@ -11,6 +11,8 @@ pub(crate) enum TimerKey {
     Replica(usize, raft::Timer),
     /// The node's own look at what waits too long.
     Sweep,
+    /// The node's own look at other nodes' streams.
+    SweepRemotes,
 }
 
 /// Timers that are set. Setting one replaces its earlier setting. O(log n) each.
@@ -39,6 +41,11 @@ impl Timers {
         if let Some(at_ns) = self.at_ns.remove(&key) {
             self.order.remove(&(at_ns, key));
         }
+    }
+
+    /// How many are set.
+    pub(crate) fn len(&self) -> usize {
+        self.at_ns.len()
     }
 
     /// Takes off the earliest timer that is due.
