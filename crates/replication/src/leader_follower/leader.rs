@@ -268,10 +268,17 @@ impl LeaderFollower {
     pub(super) fn on_heartbeat_timer(&mut self, now_ns: u64, out: &mut impl Sink<Self>) {
         let Some(leader) = &mut self.leading else { return };
         out.set_timer(Timer::Heartbeat, now_ns + self.config.heartbeat_ns());
-        let (base, epoch, commit) = (self.tail.base().index, self.hard.epoch, self.commit);
+        let (base, last_index) = (self.tail.base().index, self.tail.last().index);
+        let (epoch, commit) = (self.hard.epoch, self.commit);
         for peer in &mut leader.peers {
             peer.probe_sent = false;
-            if peer.outgoing.is_some() || peer.probing || peer.next <= base {
+            // A probe that carries entries says all that a heartbeat would; the next flush sends it again.
+            if peer.outgoing.is_some() || (peer.probing && peer.next <= last_index) {
+                continue;
+            }
+            if peer.next <= base {
+                // What it has not acknowledged is in the checkpoint by now, so no heartbeat can find what was lost.
+                peer.probe_from(peer.next);
                 continue;
             }
             let index = peer.next - 1;

@@ -247,8 +247,9 @@ impl LeaderFollower {
             return;
         }
         let held = self.tail.term_at(position.index) == Some(position.term);
-        if position.index <= self.agreed || held {
-            // All of it is in the log; equal epochs at equal places mean equal logs up to there.
+        if !self.diverged && (position.index <= self.agreed || held) {
+            // All of it is in the log; equal epochs at equal places mean equal logs up to there. Unless more was applied than the leader
+            // has: then the log does not help, the state must be replaced.
             self.incoming = None;
             self.agreed = self.agreed.max(position.index);
             self.commit_to(position.index, out);
