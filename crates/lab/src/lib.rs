@@ -2,7 +2,9 @@
 //!
 //! [`run`] is all that `keypact sim` needs: a scenario's name and seeds in, a [`SimReport`] out.
 
+mod beyond_scenario;
 mod judge;
+mod leader_follower_scenario;
 mod node_clients;
 mod node_process;
 mod node_scenario;
@@ -12,6 +14,10 @@ mod raft_scenario;
 mod sim;
 mod watch;
 
+pub use beyond_scenario::BeyondScenario;
+pub use leader_follower_scenario::{
+    LeaderFollowerClients, LeaderFollowerScenario, LeaderFollowerWatch, Seat, SeatConfig,
+};
 pub use node_clients::{NodeClients, NodeWorkload};
 pub use node_process::{NodeDisk, NodeProcess, NodeReply, NodeRequest, NodeSetup};
 pub use node_scenario::NodeScenario;

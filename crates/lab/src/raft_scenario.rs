@@ -165,7 +165,7 @@ impl Scenario for RaftScenario {
 }
 
 /// The history of the registers. Those of lists and counters, whose answers tell their own order, the clients have judged themselves.
-fn registers(clients: &KvClients) -> Result<History, Violation> {
+pub(crate) fn registers(clients: &KvClients) -> Result<History, Violation> {
     let first = clients.workload().lists + clients.workload().counters;
     let operations =
         clients.history().iter().enumerate().filter_map(|(index, op)| operation(index, op, first));

@@ -9,7 +9,7 @@ use keypact_simulator::{Printer, Report, Scenario, Tally, run_seed, run_seeds};
 use serde::Serialize;
 
 use crate::plants::{PLANTS_BUILT_IN, Switched, plants};
-use crate::{NodeScenario, RaftScenario};
+use crate::{BeyondScenario, LeaderFollowerScenario, NodeScenario, RaftScenario};
 
 /// A scenario, for a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +26,14 @@ pub fn scenarios() -> &'static [ScenarioInfo] {
     &[
         ScenarioInfo { name: "raft", about: "the protocol alone, with all its invariants" },
         ScenarioInfo { name: "node", about: "whole nodes with clients, on simulated disks" },
+        ScenarioInfo {
+            name: "leader-follower",
+            about: "leader-follower alone, with a small catalog that changes leaders",
+        },
+        ScenarioInfo {
+            name: "beyond",
+            about: "whole nodes under more faults than they must bear: none may serve wrong data",
+        },
     ]
 }
 
@@ -187,6 +195,8 @@ pub fn run(scenario: Option<&str>, seeds: Range<u64>, options: Options<'_>) -> R
     match name {
         "raft" => Ok(run_scenario(&RaftScenario::default(), seeds, options)),
         "node" => Ok(run_scenario(&NodeScenario, seeds, options)),
+        "leader-follower" => Ok(run_scenario(&LeaderFollowerScenario, seeds, options)),
+        "beyond" => Ok(run_scenario(&BeyondScenario, seeds, options)),
         unknown => Err(SimError::UnknownScenario(unknown.into())),
     }
 }

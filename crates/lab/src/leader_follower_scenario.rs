@@ -1,0 +1,354 @@
+//! Scenario `leader-follower`: the protocol alone, with a small catalog on one of the nodes that changes leaders as the real one will.
+//!
+//! With acknowledgements (`acks` > 0) clients must see one linearizable order, and nothing acknowledged may be lost. Without, a promotion may
+//! lose what was acknowledged; what is checked then: equal entries at equal places of an epoch on all members, nothing applied twice,
+//! nothing applied that was refused, and that all become equal in the end. If no promotion was needed, everything is checked.
+
+mod assigner;
+mod seat;
+
+use std::collections::BTreeSet;
+
+use keypact_checker::{ModelKind, Value};
+use keypact_protocol::{NodeId, ReadLevel};
+use keypact_replication::leader_follower::{Config, Counters as MemberCounters, LeaderFollowerInvariants};
+use keypact_simulator::{
+    ClientEffects, ClientId, Clients, Counters, FaultKind, FaultSet, Kv, KvClients, KvCommand, KvOutcome,
+    KvWork, Limits, MILLISECOND_NS, MachineReply, MachineRequest, Observer, ProcessConfig, ProtocolProcess,
+    Random, RecordDisk, SECOND_NS, Scenario, Setup, Swarm, Tally, Violation, Workload, World,
+};
+
+use crate::judge::check_history;
+use crate::raft_scenario::registers;
+
+use assigner::AssignerConfig;
+pub use seat::{Seat, SeatConfig};
+
+/// One node.
+type Process = ProtocolProcess<Seat, Kv>;
+
+/// The protocol alone, and its catalog.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LeaderFollowerScenario;
+
+/// One seed's settings, equal on all members.
+fn draw_config(members: &[NodeId], drift_max_ppm: u32, random: &mut Random) -> Config {
+    let most = members.len() - 1;
+    let acks = random.pick(&[0, 1, 1, most / 2, most]).min(most);
+    let mut config = Config::new(members[0], members.to_vec(), acks);
+    config.leader = random.pick(members);
+    config.heartbeat_ms = random.pick(&[20, 50]);
+    // Two clocks part by twice what one is off.
+    config.drift_bound_ppm = u64::from(drift_max_ppm) * 2 + 100;
+    config.max_append_bytes = random.pick(&[100, 1_000, 256 * 1024]);
+    config.max_inflight_entries = random.pick(&[1, 8, 4_096]);
+    config.resend_ms = random.pick(&[50, 300]);
+    config.checkpoint_after_bytes = random.pick(&[500, 4_000, 100_000]);
+    config.tail_limit_bytes = config.checkpoint_after_bytes * random.pick(&[4, 20]);
+    config.max_command_bytes = 200;
+    config
+}
+
+/// Half of the seeds: the leader stands still or is cut off for longer than its lease, while clients go on asking it.
+fn deposed_leaders(swarm: &mut Swarm, workload: &mut Workload, random: &mut Random) {
+    let kinds =
+        [FaultKind::Pause, FaultKind::Suspend, FaultKind::Partition, FaultKind::Partial, FaultKind::Crash];
+    swarm.faults = FaultSet::of(&kinds);
+    swarm.loss_ppm = 0;
+    swarm.duplicate_ppm = 0;
+    swarm.reorder_ppm = 0;
+    swarm.client_loss_ppm = 0;
+    swarm.crash_after_send_ppm = 0;
+    swarm.fault_gap_ns = random.pick(&[300, 600]) * MILLISECOND_NS;
+    swarm.fault_max_ns = random.pick(&[1, 2]) * SECOND_NS;
+    swarm.active_max = 1;
+    swarm.safety_ns = 15 * SECOND_NS;
+    workload.clients = random.between(4, 10) as u32;
+    workload.operations = 2_000;
+    workload.think_max_ns = random.pick(&[10, 40]) * MILLISECOND_NS;
+    workload.timeout_ns = 400 * MILLISECOND_NS;
+    workload.wander_ppm = random.pick(&[100_000, 500_000]);
+    workload.reads_ppm = 500_000;
+    workload.levels = vec![ReadLevel::Linearizable];
+}
+
+impl Scenario for LeaderFollowerScenario {
+    type Process = Process;
+    type Clients = LeaderFollowerClients;
+    type Observer = LeaderFollowerWatch;
+
+    fn name(&self) -> &'static str {
+        "leader-follower"
+    }
+
+    fn setup(&self, random: &mut Random) -> Setup<Process, LeaderFollowerClients, LeaderFollowerWatch> {
+        let damage = [FaultKind::BitRot, FaultKind::MisdirectedWrite, FaultKind::DiskFull];
+        let limits = Limits {
+            nodes: vec![1, 2, 3, 3, 3, 5],
+            // A disk of typed records has no bytes to damage.
+            faults: FaultSet::ALL.without(FaultSet::of(&damage)),
+            liveness_ns: 20 * SECOND_NS,
+            ..Limits::default()
+        };
+        let mut swarm = Swarm::draw(&limits, random);
+        let mut workload = Workload::draw(random);
+        let mut lease_ms = random.pick(&[150, 400, 1_000]);
+        if random.chance(500_000) {
+            deposed_leaders(&mut swarm, &mut workload, random);
+            lease_ms = 150;
+        }
+        let members: Vec<NodeId> = (1..=swarm.nodes as u64).map(NodeId).collect();
+        let mut drawn = draw_config(&members, swarm.drift_max_ppm, random);
+        drawn.renew_ms = lease_ms / 4;
+        let catalog_at = random.pick(&members);
+        let assigner = AssignerConfig {
+            members: members.clone(),
+            acks: drawn.acks,
+            epoch: drawn.epoch,
+            leader: drawn.leader,
+            lease_ns: lease_ms * MILLISECOND_NS,
+            drift_bound_ppm: drawn.drift_bound_ppm,
+        };
+        let config = |id: &NodeId| SeatConfig {
+            member: Config { id: *id, ..drawn.clone() },
+            catalog_at,
+            assigner: (*id == catalog_at).then(|| assigner.clone()),
+        };
+        let configs =
+            members.iter().map(|id| ProcessConfig { protocol: config(id), pending_limit: 256 }).collect();
+        Setup {
+            swarm,
+            configs,
+            disks: members.iter().map(|_| RecordDisk::default()).collect(),
+            clients: LeaderFollowerClients {
+                inner: KvClients::new(workload),
+                // One member alone has nobody to lose anything to.
+                keeps_all: drawn.acks > 0 || members.len() == 1,
+                first_epoch: drawn.epoch,
+            },
+            observer: LeaderFollowerWatch::new(&members, drawn.acks),
+        }
+    }
+
+    fn judge(
+        &self,
+        world: &World<Process, LeaderFollowerClients, LeaderFollowerWatch>,
+    ) -> Result<u64, Violation> {
+        let clients = world.clients();
+        if !clients.keeps_all {
+            return Ok(0);
+        }
+        check_history(&registers(&clients.inner)?, &ModelKind::CasRegister, &Value::Integer(0))
+    }
+
+    fn sometimes(&self) -> &'static [&'static str] {
+        &SOMETIMES
+    }
+}
+
+/// Clients of the kv machine, judged by what the policy promises.
+#[derive(Debug)]
+pub struct LeaderFollowerClients {
+    inner: KvClients,
+    /// Nothing acknowledged may be lost.
+    keeps_all: bool,
+    first_epoch: u64,
+}
+
+impl LeaderFollowerClients {
+    /// What holds even where a promotion may lose what was acknowledged.
+    fn judge_lossy(&self, machine: &Kv) -> Result<(), Violation> {
+        let mut refused = BTreeSet::new();
+        let mut asked = BTreeSet::new();
+        for operation in self.inner.history() {
+            if let KvWork::Write(KvCommand::Append { element, .. }) = operation.work {
+                asked.insert(element);
+                if operation.outcome == KvOutcome::Failed {
+                    refused.insert(element);
+                }
+            }
+        }
+        for key in 0..self.inner.workload().lists {
+            let mut seen = BTreeSet::new();
+            for element in machine.list(key) {
+                if !seen.insert(*element) {
+                    return Err(Violation::new("applied-once", format!("list {key} has {element} twice")));
+                }
+                if refused.contains(element) || !asked.contains(element) {
+                    let detail = format!("list {key} has {element}, which nobody was let to append");
+                    return Err(Violation::new("refused-is-not-applied", detail));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+type Out = ClientEffects<Process>;
+
+impl Clients<Process> for LeaderFollowerClients {
+    fn len(&self) -> u32 {
+        Clients::<Process>::len(&self.inner)
+    }
+
+    fn start(&mut self, nodes: &[NodeId], random: &mut Random, out: &mut Out) {
+        self.inner.start(nodes, random, out);
+    }
+
+    fn wake(&mut self, now_ns: u64, client: ClientId, token: u64, random: &mut Random, out: &mut Out) {
+        self.inner.wake(now_ns, client, token, random, out);
+    }
+
+    fn reply(
+        &mut self,
+        now_ns: u64,
+        client: ClientId,
+        from: NodeId,
+        reply: MachineReply<Kv>,
+        random: &mut Random,
+        out: &mut Out,
+    ) {
+        self.inner.reply(now_ns, client, from, reply, random, out);
+    }
+
+    fn refused(
+        &mut self,
+        now_ns: u64,
+        client: ClientId,
+        by: NodeId,
+        request: MachineRequest<Kv>,
+        random: &mut Random,
+        out: &mut Out,
+    ) {
+        self.inner.refused(now_ns, client, by, request, random, out);
+    }
+
+    fn liveness_begins(&mut self, now_ns: u64, random: &mut Random, out: &mut Out) {
+        self.inner.liveness_begins(now_ns, random, out);
+    }
+
+    fn satisfied(&self) -> bool {
+        Clients::<Process>::satisfied(&self.inner)
+    }
+
+    fn waiting_for(&self) -> String {
+        Clients::<Process>::waiting_for(&self.inner)
+    }
+
+    fn tally(&self) -> Tally {
+        Clients::<Process>::tally(&self.inner)
+    }
+
+    fn judge(&self, processes: &[&Process]) -> Result<(), Violation> {
+        let Some(process) = processes.first() else {
+            return Err(Violation::new("liveness", "no process is left"));
+        };
+        let never_promoted = processes.iter().all(|p| p.protocol().member().epoch() == self.first_epoch);
+        if self.keeps_all || never_promoted {
+            return self.inner.judge(processes);
+        }
+        self.judge_lossy(process.machine())
+    }
+}
+
+/// What should be reached over many seeds.
+const SOMETIMES: [&str; 16] = [
+    "leader-began",
+    "stepped-down",
+    "stale-epoch-refused",
+    "not-led-again",
+    "refused-past-lease",
+    "lease-read",
+    "log-conflict",
+    "entries-truncated",
+    "applied-what-was-lost",
+    "taken-back",
+    "checkpoint-asked",
+    "snapshot-sent",
+    "snapshot-taken-over",
+    "promoted",
+    "promoted-unsafely",
+    "lease-waited-out",
+];
+
+/// The group's invariants, and what was reached.
+#[derive(Debug)]
+pub struct LeaderFollowerWatch {
+    invariants: LeaderFollowerInvariants,
+    reached: [u64; SOMETIMES.len()],
+}
+
+impl LeaderFollowerWatch {
+    /// A group of these members, none of which has lived yet.
+    #[must_use]
+    pub fn new(members: &[NodeId], acks: usize) -> LeaderFollowerWatch {
+        LeaderFollowerWatch {
+            invariants: LeaderFollowerInvariants::new(members, acks),
+            reached: [0; SOMETIMES.len()],
+        }
+    }
+
+    fn check(&mut self, node: NodeId, process: &Process) -> Result<(), Violation> {
+        self.invariants
+            .check(node, process.protocol().member())
+            .map_err(|violation| Violation { property: violation.property, detail: violation.detail })
+    }
+}
+
+impl Observer<Process> for LeaderFollowerWatch {
+    fn started(
+        &mut self,
+        _now_ns: u64,
+        node: NodeId,
+        process: &Process,
+        _disk: &RecordDisk<Seat>,
+    ) -> Result<(), Violation> {
+        self.invariants.restarted(node);
+        self.check(node, process)
+    }
+
+    fn stepped(
+        &mut self,
+        _now_ns: u64,
+        node: NodeId,
+        process: &Process,
+        _disk: &RecordDisk<Seat>,
+    ) -> Result<(), Violation> {
+        self.check(node, process)
+    }
+
+    fn ended(&mut self, _node: NodeId, process: &Process) {
+        let seat = process.protocol();
+        let member: &MemberCounters = seat.member().counters();
+        let catalog = seat.assigner().map_or((0, 0, 0), |assigner| {
+            (assigner.promotions, assigner.unsafe_promotions, assigner.leases_waited_out)
+        });
+        let life = [
+            member.leaderships,
+            member.stepped_down,
+            member.refused_stale,
+            member.refused_to_lead_again,
+            member.refused_past_lease,
+            member.lease_reads,
+            member.conflicts,
+            member.truncated_entries,
+            member.diverged,
+            member.taken_back,
+            member.checkpoints,
+            member.snapshots_sent,
+            member.snapshots_installed,
+            catalog.0,
+            catalog.1,
+            catalog.2,
+        ];
+        for (sum, life) in self.reached.iter_mut().zip(life) {
+            *sum += life;
+        }
+    }
+
+    fn count(&self, counters: &mut Counters) {
+        for (name, count) in SOMETIMES.iter().zip(self.reached) {
+            counters.add(name, count);
+        }
+    }
+}
