@@ -18,7 +18,7 @@ use crate::node_watch::NodeWatch;
 pub struct NodeScenario;
 
 /// Faults that leave what is promised to the clients whole. Bits turn on a minority of disks; a node that finds it stays down.
-const FAULTS: FaultSet =
+pub(crate) const FAULTS: FaultSet =
     FaultSet::ALL.without(FaultSet::of(&[FaultKind::MisdirectedWrite, FaultKind::DiskFull]));
 
 /// Members of a simulated cluster.

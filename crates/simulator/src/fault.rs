@@ -185,6 +185,9 @@ pub struct Limits {
     pub liveness_ns: u64,
     /// How long one fault lasts at most.
     pub fault_max_ns: u64,
+    /// Faults go beyond what the contract allows: any number of disks may be damaged. Then nobody has to be served in the end; what is
+    /// served must still be right.
+    pub beyond: bool,
 }
 
 impl Default for Limits {
@@ -196,6 +199,7 @@ impl Default for Limits {
             safety_ns: (SECOND_NS, 8 * SECOND_NS),
             liveness_ns: 10 * SECOND_NS,
             fault_max_ns: 2 * SECOND_NS,
+            beyond: false,
         }
     }
 }
@@ -252,6 +256,8 @@ pub struct Swarm {
     pub step_ns: u64,
     /// Bound of monotonic drift, parts per million.
     pub drift_max_ppm: u32,
+    /// See [`Limits::beyond`].
+    pub beyond: bool,
 }
 
 impl Swarm {
@@ -280,6 +286,7 @@ impl Swarm {
             sync_ns: 200 * MICROSECOND_NS,
             step_ns: 5 * MICROSECOND_NS,
             drift_max_ppm: 0,
+            beyond: false,
         }
     }
 
@@ -318,6 +325,7 @@ impl Swarm {
             sync_ns: random.pick(&[5, 100, 1_000, 8_000]) * MICROSECOND_NS,
             step_ns: random.pick(&[1, 5, 30]) * MICROSECOND_NS,
             drift_max_ppm: limits.drift_max_ppm,
+            beyond: limits.beyond,
         }
     }
 }

@@ -169,6 +169,10 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         let deadline_ns = self.now_ns + self.swarm.liveness_ns;
         self.with_clients(|clients, now_ns, random, out| clients.liveness_begins(now_ns, random, out));
         while !self.clients.satisfied() {
+            if self.now_ns > deadline_ns && self.swarm.beyond {
+                self.counters.add("not-served-in-the-end", 1);
+                return Ok(());
+            }
             if self.now_ns > deadline_ns {
                 let detail = format!(
                     "{} ms after all faults ended, not served: {}",

@@ -166,11 +166,11 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         Ok(())
     }
 
-    /// Damages a disk, if no more than a minority then is damaged (rule 10 of the design).
+    /// Damages a disk, if no more than a minority then is damaged (rule 10 of the design), or the seed goes beyond that.
     fn damage(&mut self, kind: FaultKind, damage: DiskDamage, node: usize) {
         let bad = self.nodes.iter().filter(|other| other.damaged).count();
         let minority = (self.nodes.len() - 1) / 2;
-        if bad >= minority || self.nodes[node].damaged {
+        if (bad >= minority && !self.swarm.beyond) || self.nodes[node].damaged {
             return;
         }
         if !self.nodes[node].disk.damage(damage, &mut self.random) {
