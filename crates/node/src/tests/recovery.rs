@@ -10,8 +10,11 @@ fn begin() -> NodeRecovery {
     NodeRecovery::begin(NodeConfig::new(NodeId(1), members(1)), 1).expect("the defaults fit together")
 }
 
+type Records = Vec<(GroupId, Bytes)>;
+type Checkpoints = Vec<(GroupId, Bytes, Bytes)>;
+
 /// A folder with checkpoints of both groups and a log.
-fn folder() -> (Vec<(GroupId, Bytes)>, Vec<(GroupId, Bytes, Bytes)>) {
+fn folder() -> (Records, Checkpoints) {
     let mut cluster = Cluster::new(1, Reads::Lease);
     assert_eq!(cluster.run(1, 1, "SET a 1"), "+OK");
     for group in [CATALOG, DEFAULT] {
