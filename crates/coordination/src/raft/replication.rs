@@ -125,8 +125,9 @@ impl Progress {
         self.outgoing = None;
     }
 
+    /// A probe that is on its way is not sent again for this: to a peer that is down each one brings the next such hint, without end.
     pub(super) fn lost_connection(&mut self) {
-        if self.state != ProgressState::Snapshot {
+        if self.state == ProgressState::Replicate {
             self.probe_from(self.matched + 1);
         }
     }
