@@ -6,7 +6,8 @@ use keypact_lab::{Options, SimError, SimReport, run, scenarios};
 
 fn report(scenario: &str, seeds: Range<u64>, threads: usize) -> Result<SimReport, SimError> {
     let mut progress = |_: keypact_lab::Progress<'_>| ControlFlow::Continue(());
-    let options = Options { plant: None, trace: None, threads, stop_at_violation: false, progress: &mut progress };
+    let options =
+        Options { plant: None, trace: None, threads, stop_at_violation: false, progress: &mut progress };
     run(Some(scenario), seeds, options)
 }
 
@@ -31,13 +32,23 @@ fn what_cant_be_run_is_said() {
     assert_eq!(report("nonsense", 0..1, 1).err(), Some(SimError::UnknownScenario("nonsense".into())));
     assert_eq!(report("raft", 5..5, 1).err(), Some(SimError::NoSeeds));
     let mut progress = |_: keypact_lab::Progress<'_>| ControlFlow::Continue(());
-    let mut options =
-        Options { plant: Some("nonsense"), trace: None, threads: 1, stop_at_violation: false, progress: &mut progress };
+    let mut options = Options {
+        plant: Some("nonsense"),
+        trace: None,
+        threads: 1,
+        stop_at_violation: false,
+        progress: &mut progress,
+    };
     options.trace = Some(Box::new(|_| {}));
     assert_eq!(run(None, 0..1, options).err(), Some(SimError::UnknownPlant("nonsense".into())));
     let mut progress = |_: keypact_lab::Progress<'_>| ControlFlow::Continue(());
     let trace: keypact_simulator::Printer = Box::new(|_| {});
-    let options =
-        Options { plant: None, trace: Some(trace), threads: 1, stop_at_violation: false, progress: &mut progress };
+    let options = Options {
+        plant: None,
+        trace: Some(trace),
+        threads: 1,
+        stop_at_violation: false,
+        progress: &mut progress,
+    };
     assert_eq!(run(Some("raft"), 0..2, options).err(), Some(SimError::TraceOfMany));
 }
