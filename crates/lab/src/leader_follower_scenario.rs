@@ -51,9 +51,9 @@ fn draw_config(members: &[NodeId], drift_max_ppm: u32, random: &mut Random) -> C
 
 /// Half of the seeds: the leader stands still or is cut off for longer than its lease, while clients go on asking it.
 fn deposed_leaders(swarm: &mut Swarm, workload: &mut Workload, random: &mut Random) {
-    let kinds =
-        [FaultKind::Pause, FaultKind::Suspend, FaultKind::Partition, FaultKind::Partial, FaultKind::Crash];
-    swarm.faults = FaultSet::of(&kinds);
+    let stops = FaultSet::of(&[FaultKind::Pause, FaultKind::Suspend]);
+    let cuts = FaultSet::of(&[FaultKind::Partition, FaultKind::Partial, FaultKind::OneWay, FaultKind::Pause]);
+    swarm.faults = random.pick(&[stops, cuts, cuts]);
     swarm.loss_ppm = 0;
     swarm.duplicate_ppm = 0;
     swarm.reorder_ppm = 0;
@@ -67,7 +67,7 @@ fn deposed_leaders(swarm: &mut Swarm, workload: &mut Workload, random: &mut Rand
     workload.operations = 2_000;
     workload.think_max_ns = random.pick(&[10, 40]) * MILLISECOND_NS;
     workload.timeout_ns = 400 * MILLISECOND_NS;
-    workload.wander_ppm = random.pick(&[100_000, 500_000]);
+    workload.wander_ppm = random.pick(&[300_000, 1_000_000]);
     workload.reads_ppm = 500_000;
     workload.levels = vec![ReadLevel::Linearizable];
 }
@@ -93,13 +93,18 @@ impl Scenario for LeaderFollowerScenario {
         let mut swarm = Swarm::draw(&limits, random);
         let mut workload = Workload::draw(random);
         let mut lease_ms = random.pick(&[150, 400, 1_000]);
-        if random.chance(500_000) {
+        let deposes = random.chance(500_000);
+        if deposes {
             deposed_leaders(&mut swarm, &mut workload, random);
             lease_ms = 150;
         }
         let members: Vec<NodeId> = (1..=swarm.nodes as u64).map(NodeId).collect();
         let mut drawn = draw_config(&members, swarm.drift_max_ppm, random);
         drawn.renew_ms = lease_ms / 4;
+        if deposes && members.len() > 2 {
+            // The others can go on without the leader, and do.
+            drawn.acks = random.pick(&[0, 1, 1]);
+        }
         let catalog_at = random.pick(&members);
         let assigner = AssignerConfig {
             members: members.clone(),
