@@ -1,6 +1,13 @@
 //! What a command costs in the node alone: one member, all in memory, a disk that is always done at once. Prints nanoseconds per command:
 //! `cargo run --release -p keypact-node --example hot_path`.
 
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "it measures and prints; the node itself does neither"
+)]
+
 use std::time::Instant;
 
 use bytes::Bytes;

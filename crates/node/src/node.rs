@@ -319,35 +319,44 @@ impl Node {
         if self.gathered.is_empty() {
             return;
         }
-        let mut gathered = core::mem::take(&mut self.gathered);
-        for (timer, at_ns) in gathered.timers.drain(..) {
+        for (timer, at_ns) in self.gathered.timers.drain(..) {
             let key = TimerKey::Replica(at, timer);
             match at_ns {
                 Some(at_ns) => self.timers.set(key, at_ns),
                 None => self.timers.cancel(key),
             }
         }
-        for delivery in gathered.deliveries.drain(..) {
+        let mut deliveries = core::mem::take(&mut self.gathered.deliveries);
+        for delivery in deliveries.drain(..) {
             self.deliver(at, &delivery, out);
         }
-        for reply in gathered.replies.drain(..) {
+        self.gathered.deliveries = deliveries;
+        let mut replies = core::mem::take(&mut self.gathered.replies);
+        for reply in replies.drain(..) {
             self.group_reply(at, reply, context, out);
         }
-        if let Some(meta) = gathered.checkpoint.take() {
+        self.gathered.replies = replies;
+        if self.gathered.asks_for_disk() {
+            self.absorb_disk(at, out);
+        }
+        assert!(self.gathered.is_empty(), "replicas are driven from one loop only");
+    }
+
+    /// The rarer part of [`Node::absorb`]: checkpoints, snapshots, the log's length.
+    fn absorb_disk(&mut self, at: usize, out: &mut impl Outside) {
+        if let Some(meta) = self.gathered.checkpoint.take() {
             self.begin_checkpoint(at, meta, out);
         }
-        for SnapshotRead { to, chunk } in gathered.snapshot_reads.drain(..) {
+        for SnapshotRead { to, chunk } in self.gathered.snapshot_reads.drain(..) {
             out.checkpoint_read(self.replicas[at].group, to, chunk);
         }
-        for chunk in gathered.snapshot_chunks.drain(..) {
+        for chunk in core::mem::take(&mut self.gathered.snapshot_chunks) {
             self.take_incoming(at, chunk, out);
         }
-        if let Some(lsn) = gathered.drop_before.take() {
+        if let Some(lsn) = self.gathered.drop_before.take() {
             self.replicas[at].needs_from = lsn;
             self.drop_log(out);
         }
-        assert!(self.gathered.is_empty(), "replicas are driven from one loop only");
-        self.gathered = gathered;
     }
 
     fn drop_log(&mut self, out: &mut impl Outside) {

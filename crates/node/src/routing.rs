@@ -29,10 +29,17 @@ impl Node {
         context: Context,
         out: &mut impl Outside,
     ) {
+        let is_write = command.spec().is_write();
+        let here = matches!(self.destination(is_write), Destination::Here);
         let entry = self.sessions.entry(session).or_default();
         if entry.len() >= self.config.session_limit {
             self.counters.overloaded += 1;
             return out.reply(session, seq, overloaded_error());
+        }
+        if here && entry.is_next(is_write) {
+            // The common case does without the queue.
+            let place = Place { stream: StreamKey::Local(session), generation: 0, number: seq };
+            return self.carry_out(place, command, context, out);
         }
         entry.waiting.push_back(Waiting { seq, command, since_ns: context.now_ns });
         if entry.waiting.len() == 1 {

@@ -23,10 +23,15 @@ impl Gathered {
         self.deliveries.is_empty()
             && self.replies.is_empty()
             && self.timers.is_empty()
-            && self.checkpoint.is_none()
-            && self.drop_before.is_none()
-            && self.snapshot_reads.is_empty()
-            && self.snapshot_chunks.is_empty()
+            && !self.asks_for_disk()
+    }
+
+    /// Whether anything is about checkpoints, snapshots or the log's length.
+    pub(crate) fn asks_for_disk(&self) -> bool {
+        self.checkpoint.is_some()
+            || self.drop_before.is_some()
+            || !self.snapshot_reads.is_empty()
+            || !self.snapshot_chunks.is_empty()
     }
 }
 

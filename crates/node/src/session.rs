@@ -93,6 +93,11 @@ impl Session {
         })
     }
 
+    /// Whether a command that arrives now may start here at once.
+    pub(crate) fn is_next(&self, is_write: bool) -> bool {
+        self.waiting.is_empty() && self.sent.is_empty() && self.lane.admits(is_write)
+    }
+
     /// Commands not answered yet.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len() + self.sent.len() + self.lane.in_flight
