@@ -79,7 +79,7 @@ pub struct NodeConfig {
     pub election_timeout_ms: u64,
     /// See `election_timeout_ms`.
     pub election_jitter_ms: u64,
-    /// How much faster or slower than true time a node's monotonic clock may run, parts per million. Leases are shortened by it.
+    /// How far two nodes' monotonic clocks may part, parts per million of the time passed. Leases are shortened by it.
     pub drift_bound_ppm: u64,
     /// A write to disk that takes longer than this makes a leader step down.
     pub disk_hang_ms: u64,

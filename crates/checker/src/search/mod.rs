@@ -38,8 +38,7 @@
 //! failed compare-and-set depends on all values but one) the cluster is only tried first.
 
 use std::collections::HashMap;
-use std::collections::hash_map::{DefaultHasher, Entry};
-use std::hash::BuildHasherDefault;
+use std::collections::hash_map::Entry;
 
 mod budget;
 mod facts;
@@ -52,7 +51,7 @@ use pending::Pending;
 pub(crate) use budget::{Budget, Exhausted};
 
 /// A hasher without a seed of its own: the same search takes the same steps everywhere.
-pub(crate) type FixedState = BuildHasherDefault<DefaultHasher>;
+pub(crate) type FixedState = foldhash::fast::FixedState;
 
 /// An operation of one key, as the search sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ struct Budget {
 }
 
 /// What one plant may cost until it is caught.
-const PLANT: Budget = Budget { seeds: 200, time: Duration::from_secs(20) };
+const PLANT: Budget = Budget { seeds: 5_000, time: Duration::from_secs(30) };
 const PLANT_LONG: Budget = Budget { seeds: 2_000, time: Duration::from_secs(120) };
 /// What one scenario's fresh seeds may cost.
 const FRESH: Budget = Budget { seeds: 200, time: Duration::from_secs(40) };
