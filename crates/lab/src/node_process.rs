@@ -327,7 +327,7 @@ fn recover(config: &NodeSetup, disk: &mut NodeDisk, seed: u64) -> Result<Recover
         recovery.checkpoint_end(group).map_err(|e| said(&e))?;
     }
     let mut refused = None;
-    let recovered = Wal::recover(disk.disk.clone(), config.wal.clone(), |record| {
+    let recovered = Wal::recover(disk.disk.clone(), config.wal, |record| {
         if refused.is_none() {
             refused = recovery.replay(record.lsn, record.group, record.body.clone()).err();
         }

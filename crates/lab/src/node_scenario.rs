@@ -61,7 +61,7 @@ pub(crate) fn draw_setups(nodes: usize, drift_max_ppm: u32, random: &mut Random)
             node.value_limit_bytes = 1 << 20;
             node.checkpoint_after_bytes = checkpoint_after_bytes;
             node.tail_limit_bytes = 8 << 20;
-            NodeSetup { node, wal: wal.clone(), log_long_bytes: 4 * wal.segment_bytes }
+            NodeSetup { node, wal, log_long_bytes: 4 * wal.segment_bytes }
         })
         .collect()
 }

@@ -43,7 +43,7 @@ impl NodeWatch {
         let partition = process.node().partition();
         let index = partition.applied_index();
         let compared = &mut self.compared[node.0 as usize - 1];
-        if index % COMPARED_EVERY != 0 || index == *compared {
+        if !index.is_multiple_of(COMPARED_EVERY) || index == *compared {
             return Ok(());
         }
         *compared = index;
