@@ -49,6 +49,8 @@ pub(crate) enum Work {
 /// One whole node. See the crate's documentation.
 pub struct Node {
     pub(crate) config: NodeConfig,
+    /// The term of `default` that the disk knew when this life began: no earlier life led a later one.
+    pub(crate) recovered_term: u64,
     pub(crate) replicas: Vec<Replica>,
     pub(crate) pending: PendingTable,
     pub(crate) arena: DraftArena,
@@ -88,8 +90,10 @@ impl core::fmt::Debug for Node {
 impl Node {
     pub(crate) fn new(config: NodeConfig, replicas: Vec<Replica>, life: u64, durable: Lsn) -> Node {
         assert!(replicas.len() == crate::GROUPS.len(), "one replica per group");
+        let recovered_term = replicas[DEFAULT_AT].raft.term();
         Node {
             config,
+            recovered_term,
             replicas,
             pending: PendingTable::default(),
             arena: DraftArena::default(),
