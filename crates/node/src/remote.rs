@@ -42,7 +42,7 @@ impl Node {
         self.counters.forwards_taken += 1;
         let raft = &self.replicas[DEFAULT_AT].raft;
         let serves = raft.role() == Role::Leader && raft.term() == term;
-        if term <= self.recovered_term && command.spec().is_write() {
+        if (1..=self.recovered_term).contains(&term) && command.spec().is_write() {
             // An earlier life of this node may have led that term and taken this very command; the network kept a copy back. Seed
             // 1058112851 of scenario `beyond`: answered "not applied", the command was sent again and applied twice.
             return self.answer_forward(key, generation, place, Resolution::Uncertain, out);
