@@ -245,6 +245,7 @@ impl Process for NodeProcess {
         context: Context,
         out: &mut Effects<Self>,
     ) {
+        self.damaged = disk.damaged;
         for input in batch.drain(..) {
             match input {
                 ProcessInput::Peer { from, message } => {
@@ -268,7 +269,6 @@ impl Process for NodeProcess {
             disk.durable = self.world.wal.durable();
             disk.provable_end = self.world.wal.provable_end();
         }
-        self.damaged = disk.damaged;
         self.end_batch(context, out);
     }
 

@@ -76,7 +76,7 @@ impl Story for LeaderFollowerStory {
             Body::AppendReply(AppendOutcome::Conflict { prev_index, next }) => {
                 format!("conflict at {prev_index}, try {next}")
             }
-            Body::AppendReply(AppendOutcome::Diverged) => "diverged".into(),
+            Body::AppendReply(AppendOutcome::Diverged { agreed }) => format!("diverged after {agreed}"),
             Body::Snapshot { chunk } => {
                 format!("chunk {}{}", chunk.chunk, if chunk.last { ", the last" } else { "" })
             }

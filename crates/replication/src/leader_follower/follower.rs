@@ -31,7 +31,7 @@ impl LeaderFollower {
                 self.commit_to(commit.min(index), out);
             }
             AppendOutcome::Conflict { .. } => {}
-            AppendOutcome::Diverged => {
+            AppendOutcome::Diverged { .. } => {
                 if !self.diverged {
                     self.diverged = true;
                     self.counters.diverged += 1;
@@ -60,7 +60,7 @@ impl LeaderFollower {
             return None;
         }
         if prev.index == base.index {
-            return Some(AppendOutcome::Diverged);
+            return Some(AppendOutcome::Diverged { agreed: self.agreed });
         }
         // Back over the whole epoch at once: the leader has at most its beginning.
         let first = (base.index + 1..prev.index).rev().find(|index| self.tail.term_at(*index) != Some(term));
@@ -85,7 +85,7 @@ impl LeaderFollower {
             }
             if index <= self.commit {
                 // What was applied here never reached the leader. Only a new state can take it back.
-                return AppendOutcome::Diverged;
+                return AppendOutcome::Diverged { agreed: self.agreed };
             }
             assert!(index > self.tail.base().index, "what is in the checkpoint was applied");
             let last_index = self.tail.last().index;

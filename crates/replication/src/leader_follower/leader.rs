@@ -50,6 +50,11 @@ impl Peer {
         self.outgoing = None;
     }
 
+    /// Its log is durable, and equal to the leader's, up to here.
+    pub(super) fn matched(&self) -> u64 {
+        self.matched
+    }
+
     pub(super) fn installed(&mut self, index: u64) {
         self.matched = self.matched.max(index);
         self.probe_from(self.matched + 1);
@@ -327,9 +332,18 @@ impl LeaderFollower {
                     peer.probe_from(next);
                 }
             }
-            AppendOutcome::Diverged => {
+            AppendOutcome::Diverged { agreed } if agreed > last_index => {
+                self.counters.refused_contradictions += 1
+            }
+            AppendOutcome::Diverged { agreed } => {
+                // Its last acknowledgement may have been lost, or come later.
+                let news = agreed > peer.matched;
+                peer.matched = peer.matched.max(agreed);
                 if peer.outgoing.is_none() {
                     begin_snapshot(peer, &mut self.counters, out);
+                }
+                if news {
+                    self.advance_commit(out);
                 }
             }
         }

@@ -93,7 +93,10 @@ pub enum AppendOutcome {
         next: u64,
     },
     /// The follower has applied what the leader does not have. It serves nothing until a snapshot replaces its state.
-    Diverged,
+    Diverged {
+        /// The highest index that it acknowledged in this epoch. Only a snapshot that reaches it may replace the follower's log.
+        agreed: u64,
+    },
 }
 
 /// What became of a snapshot's chunk.
@@ -132,16 +135,15 @@ impl HeadBody {
     fn largest_count(&self) -> u64 {
         match *self {
             HeadBody::Append { prev, commit } => prev.0.max(prev.1).max(commit),
-            HeadBody::AppendReply(AppendOutcome::Match { index }) => index,
+            HeadBody::AppendReply(
+                AppendOutcome::Match { index } | AppendOutcome::Diverged { agreed: index },
+            ) => index,
             HeadBody::AppendReply(AppendOutcome::Conflict { prev_index, next }) => prev_index.max(next),
             HeadBody::SnapshotReply { index, .. } => index,
             HeadBody::Sealed { last } => last.0.max(last.1),
             HeadBody::Renew { sent_ns } => sent_ns,
             HeadBody::Grant { sent_ns, lease_ns } => sent_ns.max(lease_ns),
-            HeadBody::AppendReply(AppendOutcome::Diverged)
-            | HeadBody::Snapshot { .. }
-            | HeadBody::Seal
-            | HeadBody::Assign { .. } => 0,
+            HeadBody::Snapshot { .. } | HeadBody::Seal | HeadBody::Assign { .. } => 0,
         }
     }
 }

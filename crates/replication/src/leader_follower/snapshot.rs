@@ -133,13 +133,8 @@ impl LeaderFollower {
         match input {
             SnapshotInput::Checkpointed { meta } => self.on_checkpointed(&meta, out),
             SnapshotInput::Read { to, chunk } => self.on_chunk_read(to, chunk, now_ns, out),
-            SnapshotInput::ReadFailed { to } => {
-                // There is none yet: the first is made for this follower.
-                if let Some(outgoing) = self.outgoing_mut(to) {
-                    *outgoing = Outgoing { waiting_since_ns: Some(now_ns), ..Outgoing::new() };
-                    self.compact_wanted = true;
-                }
-            }
+            // There is none yet: the first is made for this follower.
+            SnapshotInput::ReadFailed { to } => self.await_checkpoint(to, now_ns),
             SnapshotInput::Taken { chunk } => self.on_chunk_taken(chunk, out),
             SnapshotInput::Installed { meta } => self.on_installed(&meta, out),
             // No answer to the leader: it tries again after a while, not at once.
@@ -155,6 +150,14 @@ impl LeaderFollower {
         self.tail.compact(meta.position.index);
         assert!(self.tail.base() == meta.position, "what was delivered is not replaced meanwhile");
         self.shorten_log(out);
+    }
+
+    /// The checkpoint that this follower needs is still to be made; its first chunk is asked for after a while.
+    fn await_checkpoint(&mut self, to: NodeId, now_ns: u64) {
+        if let Some(outgoing) = self.outgoing_mut(to) {
+            *outgoing = Outgoing { waiting_since_ns: Some(now_ns), ..Outgoing::new() };
+            self.compact_wanted = true;
+        }
     }
 
     fn outgoing_mut(&mut self, to: NodeId) -> Option<&mut Outgoing> {
@@ -173,6 +176,14 @@ impl LeaderFollower {
             return;
         }
         let meta = CheckpointMeta::decode(&chunk.meta).expect("the parent gives back our own meta");
+        let matched =
+            self.leading.as_mut().and_then(|leader| leader.peer_mut(to)).map_or(0, |peer| peer.matched());
+        if meta.position.index < matched {
+            // A follower that diverged gives up its log for the checkpoint. Entries that it acknowledged, and that may be visible by that,
+            // must be in it.
+            return self.await_checkpoint(to, now_ns);
+        }
+        let Some(outgoing) = self.outgoing_mut(to) else { return };
         outgoing.index = meta.position.index;
         outgoing.meta = Some(chunk.meta.clone());
         outgoing.waiting_since_ns = Some(now_ns);
@@ -255,6 +266,11 @@ impl LeaderFollower {
             self.commit_to(position.index, out);
             let outcome = SnapshotOutcome::Installed;
             return out.send(from, self.message(Body::SnapshotReply { index: position.index, outcome }));
+        }
+        if position.index < self.agreed {
+            // It would take back what this member acknowledged. Not answered: the leader makes a newer one once it knows.
+            self.incoming = None;
+            return;
         }
         if self.incoming.as_ref().is_none_or(|incoming| incoming.meta != chunk.meta) {
             if chunk.chunk != 0 {

@@ -13,6 +13,8 @@ use super::{
     SnapshotOutcome,
 };
 
+mod rebuild;
+
 fn config() -> Config {
     Config::new(NodeId(2), vec![NodeId(1), NodeId(2), NodeId(3)], 1)
 }
@@ -63,7 +65,7 @@ fn messages_and_records_survive_the_wire() {
         Body::Append { prev: place(4, 2), entries: vec![entry(5, 2), entry(6, 3)], commit: 4 },
         Body::AppendReply(AppendOutcome::Match { index: 6 }),
         Body::AppendReply(AppendOutcome::Conflict { prev_index: 9, next: 3 }),
-        Body::AppendReply(AppendOutcome::Diverged),
+        Body::AppendReply(AppendOutcome::Diverged { agreed: 4 }),
         Body::Snapshot { chunk },
         Body::SnapshotReply { index: 5, outcome: SnapshotOutcome::Next { chunk: 4 } },
         Body::Seal,
