@@ -77,11 +77,14 @@ impl Story for LeaderFollowerStory {
                 format!("conflict at {prev_index}, try {next}")
             }
             Body::AppendReply(AppendOutcome::Diverged { agreed }) => format!("diverged after {agreed}"),
-            Body::Snapshot { chunk } => {
+            Body::Snapshot { chunk, .. } => {
                 format!("chunk {}{}", chunk.chunk, if chunk.last { ", the last" } else { "" })
             }
             Body::SnapshotReply { index, outcome: SnapshotOutcome::Next { chunk } } => {
                 format!("snapshot up to {index}: chunk {chunk} next")
+            }
+            Body::SnapshotReply { index, outcome: SnapshotOutcome::Ahead { base } } => {
+                format!("snapshot up to {index}: own checkpoint up to {base}")
             }
             Body::SnapshotReply { index, outcome: SnapshotOutcome::Installed } => {
                 format!("snapshot up to {index} installed")

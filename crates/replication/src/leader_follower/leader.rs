@@ -43,7 +43,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn probe_from(&mut self, next: u64) {
+    pub(super) fn probe_from(&mut self, next: u64) {
         self.next = next.max(self.matched + 1);
         self.probing = true;
         self.probe_sent = false;
@@ -297,7 +297,8 @@ impl LeaderFollower {
 
     pub(super) fn on_unreachable(&mut self, node: NodeId) {
         let Some(leader) = &mut self.leading else { return };
-        if let Some(peer) = leader.peer_mut(node).filter(|peer| peer.outgoing.is_none()) {
+        // A probe goes on: begun anew it would look from the very beginning, and each hint would send one more.
+        if let Some(peer) = leader.peer_mut(node).filter(|peer| peer.outgoing.is_none() && !peer.probing) {
             peer.probe_from(peer.matched + 1);
         }
     }

@@ -41,6 +41,8 @@ pub enum Body {
     AppendReply(AppendOutcome),
     /// Leader to follower: one chunk of a snapshot.
     Snapshot {
+        /// Index of the last entry of the leader's log.
+        log_end: u64,
         /// The chunk.
         chunk: SnapshotChunk,
     },
@@ -109,6 +111,11 @@ pub enum SnapshotOutcome {
     },
     /// The follower's log and state reach the snapshot's index, durably.
     Installed,
+    /// The follower's own checkpoint ends at `base`, behind the snapshot's and within the leader's log: that is where to compare.
+    Ahead {
+        /// Its index.
+        base: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -122,7 +129,7 @@ struct Head {
 enum HeadBody {
     Append { prev: (u64, u64), commit: u64 },
     AppendReply(AppendOutcome),
-    Snapshot { meta_len: u32, chunk: u32, last: bool },
+    Snapshot { log_end: u64, meta_len: u32, chunk: u32, last: bool },
     SnapshotReply { index: u64, outcome: SnapshotOutcome },
     Seal,
     Sealed { last: (u64, u64) },
@@ -139,11 +146,12 @@ impl HeadBody {
                 AppendOutcome::Match { index } | AppendOutcome::Diverged { agreed: index },
             ) => index,
             HeadBody::AppendReply(AppendOutcome::Conflict { prev_index, next }) => prev_index.max(next),
-            HeadBody::SnapshotReply { index, .. } => index,
+            HeadBody::SnapshotReply { index, outcome: SnapshotOutcome::Ahead { base } } => index.max(base),
+            HeadBody::SnapshotReply { index, .. } | HeadBody::Snapshot { log_end: index, .. } => index,
             HeadBody::Sealed { last } => last.0.max(last.1),
             HeadBody::Renew { sent_ns } => sent_ns,
             HeadBody::Grant { sent_ns, lease_ns } => sent_ns.max(lease_ns),
-            HeadBody::Snapshot { .. } | HeadBody::Seal | HeadBody::Assign { .. } => 0,
+            HeadBody::Seal | HeadBody::Assign { .. } => 0,
         }
     }
 }
@@ -155,7 +163,8 @@ impl Message {
                 HeadBody::Append { prev: (prev.index, prev.term), commit: *commit }
             }
             Body::AppendReply(outcome) => HeadBody::AppendReply(*outcome),
-            Body::Snapshot { chunk } => HeadBody::Snapshot {
+            Body::Snapshot { log_end, chunk } => HeadBody::Snapshot {
+                log_end: *log_end,
                 meta_len: u32::try_from(chunk.meta.len()).expect("metas are bounded far below 4 GiB"),
                 chunk: chunk.chunk,
                 last: chunk.last,
@@ -183,7 +192,7 @@ impl Wire for Message {
                     out.extend_from_slice(entry.bytes());
                 }
             }
-            Body::Snapshot { chunk } => {
+            Body::Snapshot { chunk, .. } => {
                 assert!(chunk.meta.len() <= META_BYTES_MAX, "our own metas are short");
                 assert!(chunk.bytes.len() <= CHUNK_BYTES_MAX, "the parent cuts chunks to size");
                 out.extend_from_slice(&chunk.meta);
@@ -207,7 +216,7 @@ impl Wire for Message {
                 Body::Append { prev, entries: take_entries(prev, head.epoch, &mut rest)?, commit }
             }
             HeadBody::AppendReply(outcome) => Body::AppendReply(outcome),
-            HeadBody::Snapshot { meta_len, chunk, last } => {
+            HeadBody::Snapshot { log_end, meta_len, chunk, last } => {
                 let meta_len = meta_len as usize;
                 if meta_len > META_BYTES_MAX || meta_len > rest.len() {
                     return Err(DecodeError::new("a snapshot's meta"));
@@ -217,7 +226,7 @@ impl Wire for Message {
                     return Err(DecodeError::new("a snapshot chunk of at most 256 KiB"));
                 }
                 let bytes = core::mem::take(&mut rest);
-                Body::Snapshot { chunk: SnapshotChunk { meta, chunk, bytes, last } }
+                Body::Snapshot { log_end, chunk: SnapshotChunk { meta, chunk, bytes, last } }
             }
             HeadBody::SnapshotReply { index, outcome } => Body::SnapshotReply { index, outcome },
             HeadBody::Seal => Body::Seal,

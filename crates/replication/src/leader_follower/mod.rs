@@ -208,7 +208,7 @@ impl LeaderFollower {
         }
         match body {
             Body::Append { prev, entries, commit } => self.on_append(from, prev, entries, commit, out),
-            Body::Snapshot { chunk } => self.on_snapshot_chunk(from, chunk, out),
+            Body::Snapshot { log_end, chunk } => self.on_snapshot_chunk(from, log_end, chunk, out),
             Body::AppendReply(outcome) => self.on_append_reply(from, outcome, out),
             Body::SnapshotReply { index, outcome } => self.on_snapshot_reply(from, index, outcome, out),
             Body::Seal

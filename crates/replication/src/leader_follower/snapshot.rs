@@ -189,7 +189,8 @@ impl LeaderFollower {
         outgoing.waiting_since_ns = Some(now_ns);
         self.counters.snapshot_chunks_sent += 1;
         // Early: a checkpoint that can be read is durable, and holds only what is visible.
-        out.send_early(to, self.message(Body::Snapshot { chunk }));
+        let log_end = self.tail.last().index;
+        out.send_early(to, self.message(Body::Snapshot { log_end, chunk }));
     }
 
     /// Reads again what has been unanswered for long.
@@ -234,6 +235,11 @@ impl LeaderFollower {
             }
             // A late answer.
             SnapshotOutcome::Next { .. } => {}
+            SnapshotOutcome::Ahead { base } if base > last_index => self.counters.refused_contradictions += 1,
+            SnapshotOutcome::Ahead { base } => {
+                peer.outgoing = None;
+                peer.probe_from(base.max(peer.matched()) + 1);
+            }
             SnapshotOutcome::Installed => {
                 assert!(index <= last_index, "our own checkpoint is not past our log");
                 peer.installed(index);
@@ -246,6 +252,7 @@ impl LeaderFollower {
     pub(super) fn on_snapshot_chunk(
         &mut self,
         from: NodeId,
+        log_end: u64,
         chunk: SnapshotChunk,
         out: &mut impl Sink<Self>,
     ) {
@@ -265,6 +272,13 @@ impl LeaderFollower {
             self.agreed = self.agreed.max(position.index);
             self.commit_to(position.index, out);
             let outcome = SnapshotOutcome::Installed;
+            return out.send(from, self.message(Body::SnapshotReply { index: position.index, outcome }));
+        }
+        let base = self.tail.base().index;
+        if !self.diverged && position.index < base && base <= log_end {
+            // The leader forgot how far this member is. Going back would lose what may be acknowledged nowhere else (seed 1783995165 of
+            // scenario `leader-follower`); the logs can be compared where the own checkpoint ends.
+            let outcome = SnapshotOutcome::Ahead { base };
             return out.send(from, self.message(Body::SnapshotReply { index: position.index, outcome }));
         }
         if position.index < self.agreed {

@@ -87,9 +87,9 @@ fn a_diverged_follower_takes_no_snapshot_below_what_it_acknowledged() {
     step(&mut member, &mut seen, said(LEADER, 2, append(place(2, 1), vec![entry(3, 2)], 0)), 3);
     let (_, last) = seen.sent.last().expect("each append is answered");
     assert_eq!(last.body, Body::AppendReply(AppendOutcome::Diverged { agreed: 2 }));
-    step(&mut member, &mut seen, said(LEADER, 2, Body::Snapshot { chunk: chunk(1, 1) }), 4);
+    step(&mut member, &mut seen, said(LEADER, 2, Body::Snapshot { log_end: 3, chunk: chunk(1, 1) }), 4);
     assert_eq!(seen.taken, []);
-    step(&mut member, &mut seen, said(LEADER, 2, Body::Snapshot { chunk: chunk(3, 2) }), 5);
+    step(&mut member, &mut seen, said(LEADER, 2, Body::Snapshot { log_end: 3, chunk: chunk(3, 2) }), 5);
     assert_eq!(seen.taken, [chunk(3, 2)]);
 }
 
@@ -115,4 +115,34 @@ fn a_leader_sends_a_diverged_follower_no_checkpoint_below_what_that_acknowledged
     assert_eq!(seen.reads.len(), 2);
     step(&mut member, &mut seen, read(chunk(3, 1)), 10_001);
     assert_eq!(snapshots(&seen), 1);
+}
+
+/// The leader believes that the follower has nothing and sends its checkpoint, which ends before the follower's own.
+#[test]
+fn a_follower_whose_checkpoint_is_newer_keeps_its_state() {
+    let mut records = vec![hard(1, false)];
+    records.extend(entries(18..=19, 1));
+    let mut seen = Seen { lsn: 3, ..Seen::default() };
+    let mut member = recovered(Some(meta(17, 1)), records);
+    step(&mut member, &mut seen, said(LEADER, 2, Body::Snapshot { log_end: 20, chunk: chunk(15, 1) }), 1);
+    assert_eq!(seen.taken, []);
+    let (to, reply) = seen.sent.last().expect("it answers");
+    let outcome = SnapshotOutcome::Ahead { base: 17 };
+    assert_eq!((*to, &reply.body), (LEADER, &Body::SnapshotReply { index: 15, outcome }));
+    // A leader whose whole log ends before that has nothing to compare: its state is the right one.
+    step(&mut member, &mut seen, said(LEADER, 3, Body::Snapshot { log_end: 16, chunk: chunk(15, 1) }), 2);
+    assert_eq!(seen.taken, [chunk(15, 1)]);
+}
+
+/// A hint that a follower is gone, before it has ever answered, must not make the leader look from the beginning of its log.
+#[test]
+fn a_hint_does_not_move_a_probe() {
+    let mut records = vec![hard(1, false)];
+    records.extend(entries(6..=8, 1));
+    let mut seen = Seen { lsn: 4, ..Seen::default() };
+    let mut member = recovered(Some(meta(5, 1)), records);
+    step(&mut member, &mut seen, said(CATALOG, 2, Body::Assign { leader: NodeId(2) }), 1);
+    step(&mut member, &mut seen, Input::Unreachable(LEADER), 2);
+    member.flush(Context::default(), &mut seen);
+    assert_eq!(seen.reads, []);
 }
