@@ -5,13 +5,12 @@
 //! before this member's own copy is durable. So an entry counts only if it follows, entry by entry, on the checkpoint's last.
 
 use bytes::Bytes;
-use keypact_log::{Entry, Position, Tail};
+use keypact_log::{CheckpointMeta, Entry, Position, Tail};
 use keypact_protocol::{Lsn, Plant, Recover, RecoveryError, planted};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::disk::Disk;
-use super::snapshot::CheckpointMeta;
 use super::{Config, Counters, HardState, Raft, Record, State};
 
 /// A member on its way back.

@@ -13,10 +13,9 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use keypact_log::{Position, Tail};
+use keypact_log::{Outgoing, Position, Tail};
 use keypact_protocol::{NodeId, Sink, SnapshotRead};
 
-use super::snapshot::Outgoing;
 use super::{AppendOutcome, Body, Raft, State};
 
 /// How many appends one flush sends to one peer; the rest follows when it is heard of.

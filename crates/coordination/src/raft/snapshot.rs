@@ -10,82 +10,10 @@
 //! One chunk is on its way at a time.
 
 use bytes::Bytes;
-use keypact_log::Position;
+use keypact_log::{CheckpointMeta, ChunkRead, Outgoing, Position};
 use keypact_protocol::{NodeId, Plant, Sink, SnapshotChunk, SnapshotInput, SnapshotRead, planted};
-use serde::{Deserialize, Serialize};
 
-use super::message::COUNT_MAX;
 use super::{Body, Raft, Record, SnapshotOutcome, State};
-
-/// What a checkpoint says of itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct CheckpointMeta {
-    /// The last entry in it.
-    pub(super) position: Position,
-    /// That entry's stamp, Unix milliseconds.
-    pub(super) stamp_ms: u64,
-}
-
-/// The first byte of an encoded meta. A later version will add the members.
-const META_VERSION: u8 = 1;
-
-#[derive(Serialize, Deserialize)]
-struct MetaFields {
-    version: u8,
-    index: u64,
-    term: u64,
-    stamp_ms: u64,
-}
-
-impl CheckpointMeta {
-    pub(super) fn encode(self) -> Bytes {
-        let fields = MetaFields {
-            version: META_VERSION,
-            index: self.position.index,
-            term: self.position.term,
-            stamp_ms: self.stamp_ms,
-        };
-        postcard::to_allocvec(&fields).expect("a vector takes any meta").into()
-    }
-
-    pub(super) fn decode(meta: &[u8]) -> Option<CheckpointMeta> {
-        let fields: MetaFields = postcard::from_bytes(meta).ok()?;
-        if fields.version != META_VERSION || fields.index.max(fields.term) > COUNT_MAX {
-            return None;
-        }
-        let position = Position { index: fields.index, term: fields.term };
-        Some(CheckpointMeta { position, stamp_ms: fields.stamp_ms })
-    }
-}
-
-/// A snapshot on its way to a peer.
-#[derive(Debug)]
-pub(super) struct Outgoing {
-    /// Known once chunk 0 was read.
-    meta: Option<Bytes>,
-    index: u64,
-    /// The chunk that is being read or is unanswered.
-    chunk: u32,
-    step: OutgoingStep,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum OutgoingStep {
-    /// The parent reads the chunk.
-    Reading,
-    /// The chunk was sent, or could not be read; after a while it is tried again.
-    Waiting { since_ns: u64 },
-}
-
-impl Outgoing {
-    pub(super) fn new() -> Outgoing {
-        Outgoing { meta: None, index: 0, chunk: 0, step: OutgoingStep::Reading }
-    }
-
-    fn restart(&mut self) {
-        *self = Outgoing::new();
-    }
-}
 
 /// A snapshot that is being received.
 #[derive(Debug)]
@@ -143,7 +71,7 @@ impl Raft {
 
     fn sends_snapshot(&self) -> bool {
         let State::Leader(leader) = &self.state else { return false };
-        leader.peers.iter().any(|peer| peer.outgoing.as_ref().is_some_and(|outgoing| outgoing.meta.is_some()))
+        leader.peers.iter().any(|peer| peer.outgoing.as_ref().is_some_and(Outgoing::has_begun))
     }
 
     pub(super) fn on_snapshot_input(&mut self, input: SnapshotInput, now_ns: u64, out: &mut impl Sink<Raft>) {
@@ -178,23 +106,11 @@ impl Raft {
 
     fn on_chunk_read(&mut self, to: NodeId, chunk: SnapshotChunk, now_ns: u64, out: &mut impl Sink<Raft>) {
         let Some(outgoing) = self.outgoing_mut(to) else { return };
-        if outgoing.step != OutgoingStep::Reading || chunk.chunk != outgoing.chunk {
-            return;
+        match outgoing.read(&chunk, 0, now_ns) {
+            ChunkRead::Send => {}
+            ChunkRead::Restart => return out.snapshot_out(SnapshotRead { to, chunk: 0 }),
+            ChunkRead::TooOld | ChunkRead::Ignored => return,
         }
-        if outgoing.meta.as_ref().is_some_and(|meta| *meta != chunk.meta) {
-            // A newer checkpoint took the place of the one that the peer has begun.
-            outgoing.restart();
-            out.snapshot_out(SnapshotRead { to, chunk: 0 });
-            return;
-        }
-        let Some(meta) = CheckpointMeta::decode(&chunk.meta) else {
-            outgoing.step = OutgoingStep::Waiting { since_ns: now_ns };
-            return;
-        };
-        assert!(chunk.chunk == 0 || outgoing.meta.is_some(), "a snapshot begins with chunk 0");
-        outgoing.index = meta.position.index;
-        outgoing.meta = Some(chunk.meta.clone());
-        outgoing.step = OutgoingStep::Waiting { since_ns: now_ns };
         self.counters.snapshot_chunks_sent += 1;
         let message = self.message(Body::Snapshot { chunk });
         // Early: a checkpoint that can be read is durable, and holds only what a majority has.
@@ -203,8 +119,7 @@ impl Raft {
 
     fn on_chunk_read_failed(&mut self, to: NodeId, now_ns: u64) {
         if let Some(outgoing) = self.outgoing_mut(to) {
-            outgoing.restart();
-            outgoing.step = OutgoingStep::Waiting { since_ns: now_ns };
+            outgoing.failed(now_ns);
         }
     }
 
@@ -215,12 +130,13 @@ impl Raft {
         for peer in &mut leader.peers {
             let to = peer.id();
             // A peer that is not heard of gets nothing.
-            let heard = now_ns.saturating_sub(peer.heard_ns()) <= resend_ns;
-            let Some(outgoing) = &mut peer.outgoing else { continue };
-            let OutgoingStep::Waiting { since_ns } = outgoing.step else { continue };
-            if heard && now_ns.saturating_sub(since_ns) > resend_ns {
-                outgoing.step = OutgoingStep::Reading;
-                out.snapshot_out(SnapshotRead { to, chunk: outgoing.chunk });
+            if now_ns.saturating_sub(peer.heard_ns()) > resend_ns {
+                continue;
+            }
+            if let Some(chunk) =
+                peer.outgoing.as_mut().and_then(|outgoing| outgoing.overdue(now_ns, resend_ns))
+            {
+                out.snapshot_out(SnapshotRead { to, chunk });
             }
         }
     }
@@ -238,21 +154,13 @@ impl Raft {
         let Some(peer) = leader.peer_mut(from) else { return };
         peer.heard(0, 0, now_ns);
         let Some(outgoing) = &mut peer.outgoing else { return };
-        if outgoing.meta.is_none() || outgoing.index != index {
-            return;
-        }
         match outcome {
-            SnapshotOutcome::Next { chunk: 0 } => {
-                outgoing.restart();
-                out.snapshot_out(SnapshotRead { to: from, chunk: 0 });
+            SnapshotOutcome::Next { chunk } => {
+                if let Some(chunk) = outgoing.wanted(index, chunk) {
+                    out.snapshot_out(SnapshotRead { to: from, chunk });
+                }
             }
-            SnapshotOutcome::Next { chunk } if chunk > outgoing.chunk => {
-                outgoing.chunk = chunk;
-                outgoing.step = OutgoingStep::Reading;
-                out.snapshot_out(SnapshotRead { to: from, chunk });
-            }
-            // A late answer.
-            SnapshotOutcome::Next { .. } => {}
+            SnapshotOutcome::Installed if outgoing.index() != Some(index) => {}
             SnapshotOutcome::Installed => {
                 assert!(index <= last_index, "our own checkpoint is not past our log");
                 peer.snapshot_installed(index);

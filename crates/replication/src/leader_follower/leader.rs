@@ -3,12 +3,11 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use keypact_log::{Entry, EntryHeader, Kind, Position, Tail};
+use keypact_log::{Entry, EntryHeader, Kind, Outgoing, Position, Tail};
 use keypact_protocol::{
     Context, Draft, HEADROOM_BYTES, NodeId, Plant, Refusal, Reply, RequestId, Sink, SnapshotRead, planted,
 };
 
-use super::snapshot::Outgoing;
 use super::{AppendOutcome, Body, Counters, HardState, LeaderFollower, Message, Record, Timer};
 
 /// How many appends one flush sends to one follower; the rest follows when it is heard of.

@@ -4,10 +4,9 @@
 //! a snapshot took the state back. So an entry counts only if it follows, entry by entry, on the checkpoint's last.
 
 use bytes::Bytes;
-use keypact_log::{Entry, Position, Tail};
+use keypact_log::{CheckpointMeta, Entry, Position, Tail};
 use keypact_protocol::{Lsn, Recover, RecoveryError};
 
-use super::snapshot::CheckpointMeta;
 use super::{Config, Counters, Disk, HardState, LeaderFollower, Record};
 
 /// A member on its way back.

@@ -10,71 +10,10 @@
 //! A snapshot may take the state back: its index can be below what the follower has applied.
 
 use bytes::Bytes;
-use keypact_log::Position;
+use keypact_log::{CheckpointMeta, ChunkRead, Outgoing, Position};
 use keypact_protocol::{Lsn, NodeId, Sink, SnapshotChunk, SnapshotInput, SnapshotRead};
-use serde::{Deserialize, Serialize};
 
-use super::message::COUNT_MAX;
 use super::{Body, LeaderFollower, Record, SnapshotOutcome};
-
-/// What a checkpoint says of itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct CheckpointMeta {
-    /// The last entry in it.
-    pub(super) position: Position,
-    /// That entry's stamp, Unix milliseconds.
-    pub(super) stamp_ms: u64,
-}
-
-/// The first byte of an encoded meta.
-const META_VERSION: u8 = 1;
-
-#[derive(Serialize, Deserialize)]
-struct MetaFields {
-    version: u8,
-    index: u64,
-    epoch: u64,
-    stamp_ms: u64,
-}
-
-impl CheckpointMeta {
-    pub(super) fn encode(self) -> Bytes {
-        let Position { index, term: epoch } = self.position;
-        let fields = MetaFields { version: META_VERSION, index, epoch, stamp_ms: self.stamp_ms };
-        postcard::to_allocvec(&fields).expect("a vector takes any meta").into()
-    }
-
-    pub(super) fn decode(meta: &[u8]) -> Option<CheckpointMeta> {
-        let fields: MetaFields = postcard::from_bytes(meta).ok()?;
-        if fields.version != META_VERSION || fields.index.max(fields.epoch) > COUNT_MAX {
-            return None;
-        }
-        let position = Position { index: fields.index, term: fields.epoch };
-        Some(CheckpointMeta { position, stamp_ms: fields.stamp_ms })
-    }
-}
-
-/// A snapshot on its way to a follower.
-#[derive(Debug)]
-pub(super) struct Outgoing {
-    /// Known once chunk 0 was read.
-    meta: Option<Bytes>,
-    index: u64,
-    /// The chunk that is being read or is unanswered.
-    chunk: u32,
-    /// Since when it is unanswered, or could not be had; `None` while the parent reads it.
-    waiting_since_ns: Option<u64>,
-}
-
-impl Outgoing {
-    pub(super) fn new() -> Outgoing {
-        Outgoing { meta: None, index: 0, chunk: 0, waiting_since_ns: None }
-    }
-
-    pub(super) fn has_begun(&self) -> bool {
-        self.meta.is_some()
-    }
-}
 
 /// A snapshot that is being received.
 #[derive(Debug)]
@@ -155,7 +94,7 @@ impl LeaderFollower {
     /// The checkpoint that this follower needs is still to be made; its first chunk is asked for after a while.
     fn await_checkpoint(&mut self, to: NodeId, now_ns: u64) {
         if let Some(outgoing) = self.outgoing_mut(to) {
-            *outgoing = Outgoing { waiting_since_ns: Some(now_ns), ..Outgoing::new() };
+            outgoing.failed(now_ns);
             self.compact_wanted = true;
         }
     }
@@ -165,28 +104,20 @@ impl LeaderFollower {
     }
 
     fn on_chunk_read(&mut self, to: NodeId, chunk: SnapshotChunk, now_ns: u64, out: &mut impl Sink<Self>) {
-        let Some(outgoing) = self.outgoing_mut(to) else { return };
-        if outgoing.waiting_since_ns.is_some() || chunk.chunk != outgoing.chunk {
-            return;
+        let Some(peer) = self.leading.as_mut().and_then(|leader| leader.peer_mut(to)) else { return };
+        // A follower that diverged gives up its log for the checkpoint. Entries that it acknowledged, and that may be visible by that, must
+        // be in it.
+        let needed_index = peer.matched();
+        let Some(outgoing) = &mut peer.outgoing else { return };
+        match outgoing.read(&chunk, needed_index, now_ns) {
+            ChunkRead::Send => {}
+            ChunkRead::Restart => return out.snapshot_out(SnapshotRead { to, chunk: 0 }),
+            ChunkRead::TooOld => {
+                self.compact_wanted = true;
+                return;
+            }
+            ChunkRead::Ignored => return,
         }
-        if outgoing.meta.as_ref().is_some_and(|meta| *meta != chunk.meta) {
-            // A newer checkpoint took the place of the one that the follower has begun.
-            *outgoing = Outgoing::new();
-            out.snapshot_out(SnapshotRead { to, chunk: 0 });
-            return;
-        }
-        let meta = CheckpointMeta::decode(&chunk.meta).expect("the parent gives back our own meta");
-        let matched =
-            self.leading.as_mut().and_then(|leader| leader.peer_mut(to)).map_or(0, |peer| peer.matched());
-        if meta.position.index < matched {
-            // A follower that diverged gives up its log for the checkpoint. Entries that it acknowledged, and that may be visible by that,
-            // must be in it.
-            return self.await_checkpoint(to, now_ns);
-        }
-        let Some(outgoing) = self.outgoing_mut(to) else { return };
-        outgoing.index = meta.position.index;
-        outgoing.meta = Some(chunk.meta.clone());
-        outgoing.waiting_since_ns = Some(now_ns);
         self.counters.snapshot_chunks_sent += 1;
         // Early: a checkpoint that can be read is durable, and holds only what is visible.
         let log_end = self.tail.last().index;
@@ -198,14 +129,10 @@ impl LeaderFollower {
         let resend_ns = self.config.resend_ns();
         let Some(leader) = &mut self.leading else { return };
         for peer in leader.peers_mut() {
-            let to = peer.id;
-            let Some(outgoing) = &mut peer.outgoing else { continue };
-            if outgoing
-                .waiting_since_ns
-                .take_if(|since_ns| now_ns.saturating_sub(*since_ns) > resend_ns)
-                .is_some()
+            if let Some(chunk) =
+                peer.outgoing.as_mut().and_then(|outgoing| outgoing.overdue(now_ns, resend_ns))
             {
-                out.snapshot_out(SnapshotRead { to, chunk: outgoing.chunk });
+                out.snapshot_out(SnapshotRead { to: peer.id, chunk });
             }
         }
     }
@@ -220,21 +147,13 @@ impl LeaderFollower {
         let last_index = self.tail.last().index;
         let Some(peer) = self.leading.as_mut().and_then(|leader| leader.peer_mut(from)) else { return };
         let Some(outgoing) = &mut peer.outgoing else { return };
-        if outgoing.meta.is_none() || outgoing.index != index {
-            return;
-        }
         match outcome {
-            SnapshotOutcome::Next { chunk: 0 } => {
-                *outgoing = Outgoing::new();
-                out.snapshot_out(SnapshotRead { to: from, chunk: 0 });
+            SnapshotOutcome::Next { chunk } => {
+                if let Some(chunk) = outgoing.wanted(index, chunk) {
+                    out.snapshot_out(SnapshotRead { to: from, chunk });
+                }
             }
-            SnapshotOutcome::Next { chunk } if chunk > outgoing.chunk => {
-                outgoing.chunk = chunk;
-                outgoing.waiting_since_ns = None;
-                out.snapshot_out(SnapshotRead { to: from, chunk });
-            }
-            // A late answer.
-            SnapshotOutcome::Next { .. } => {}
+            _ if outgoing.index() != Some(index) => {}
             SnapshotOutcome::Ahead { base } if base > last_index => self.counters.refused_contradictions += 1,
             SnapshotOutcome::Ahead { base } => {
                 peer.outgoing = None;

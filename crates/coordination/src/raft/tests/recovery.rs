@@ -5,8 +5,8 @@ use keypact_log::{Entry, EntryHeader, Kind, Position};
 use keypact_protocol::{Draft, Lsn, NodeId, Protocol, Recover, RecoveryError};
 
 use super::driver::members;
-use crate::raft::snapshot::CheckpointMeta;
 use crate::raft::{Config, HardState, Raft, Record};
+use keypact_log::CheckpointMeta;
 
 fn entry(index: u64, term: u64) -> Record {
     let header = EntryHeader { term, index, stamp_ms: 1, seed: 0, kind: Kind::Command };

@@ -4,10 +4,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use keypact_log::{Entry, EntryHeader, Kind, Position};
+use keypact_log::{CheckpointMeta, Entry, EntryHeader, Kind, Position};
 use keypact_protocol::{Draft, Lsn, NodeId, Protocol, Recover, SnapshotChunk, Wire};
 
-use super::snapshot::CheckpointMeta;
 use super::{
     AppendOutcome, Body, CATALOG, Config, ConfigError, HardState, LeaderFollower, Message, Record,
     SnapshotOutcome,
