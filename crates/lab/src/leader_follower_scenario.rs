@@ -19,6 +19,7 @@ use keypact_simulator::{
 };
 
 use crate::judge::check_history;
+use crate::pace::let_laggards_catch_up;
 use crate::raft_scenario::registers;
 
 use assigner::AssignerConfig;
@@ -101,6 +102,9 @@ impl Scenario for LeaderFollowerScenario {
         let members: Vec<NodeId> = (1..=swarm.nodes as u64).map(NodeId).collect();
         let mut drawn = draw_config(&members, swarm.drift_max_ppm, random);
         drawn.renew_ms = lease_ms / 4;
+        // Entries are counted, not frames.
+        let frame_bytes = if drawn.max_inflight_entries == 1 { 0 } else { drawn.max_append_bytes };
+        let_laggards_catch_up(&mut swarm, drawn.max_inflight_entries.min(8) as usize, frame_bytes);
         if deposes && members.len() > 2 {
             // The others can go on without the leader, and do.
             drawn.acks = random.pick(&[0, 1, 1]);

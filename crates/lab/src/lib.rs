@@ -9,6 +9,7 @@ mod node_clients;
 mod node_process;
 mod node_scenario;
 mod node_watch;
+mod pace;
 mod plants;
 mod raft_scenario;
 mod sim;

@@ -11,6 +11,7 @@ use keypact_simulator::{
 };
 
 use crate::judge::check_history;
+use crate::pace::let_laggards_catch_up;
 use crate::watch::{RAFT_SOMETIMES, RaftWatch};
 
 /// The protocol alone.
@@ -145,6 +146,7 @@ impl Scenario for RaftScenario {
             drawn.max_append_bytes = random.pick(&[50, 300]);
             drawn.max_inflight = random.pick(&[1, 4]);
         }
+        let_laggards_catch_up(&mut swarm, drawn.max_inflight, drawn.max_append_bytes);
         let configs = ids
             .iter()
             .map(|id| ProcessConfig { protocol: Config { id: *id, ..drawn.clone() }, pending_limit: 256 })
