@@ -36,6 +36,8 @@ pub struct NodeWorkload {
     pub passing_ppm: u32,
     /// Bytes added to each element of a list, so that logs and snapshots grow.
     pub padding: usize,
+    /// Bytes added to each value of a register, so that records take several sectors of the log.
+    pub register_padding: usize,
 }
 
 impl NodeWorkload {
@@ -52,6 +54,7 @@ impl NodeWorkload {
             keys: [random.between(1, 2) as u16, random.below(2) as u16, random.below(3) as u16],
             passing_ppm: random.pick(&[0, 100_000, 300_000]),
             padding: random.pick(&[0, 10, 200]),
+            register_padding: 0,
         }
     }
 }
@@ -158,9 +161,9 @@ impl NodeClients {
         match work {
             Work::Append(element) => Call::Append(self.element(*element).into()),
             Work::Increment => Call::Add(1),
-            Work::Set(value) => Call::Write(Told::text(&value.to_string())),
-            Work::SetIfAbsent(value) => Call::SetIfAbsent(Told::text(&value.to_string())),
-            Work::GetSet(value) => Call::GetSet(Told::text(&value.to_string())),
+            Work::Set(value) => Call::Write(Told::text(&self.register(*value))),
+            Work::SetIfAbsent(value) => Call::SetIfAbsent(Told::text(&self.register(*value))),
+            Work::GetSet(value) => Call::GetSet(Told::text(&self.register(*value))),
             Work::Delete => Call::Delete,
             Work::Read => Call::Read,
             Work::SetPassing(..) | Work::ReadPassing => unreachable!("these are no part of the history"),
@@ -169,6 +172,10 @@ impl NodeClients {
 
     fn element(&self, element: u64) -> String {
         format!("{element}{},", "x".repeat(self.workload.padding))
+    }
+
+    fn register(&self, value: i64) -> String {
+        format!("{value}{}", "x".repeat(self.workload.register_padding))
     }
 
     fn all_keys(&self) -> Vec<Arc<str>> {
@@ -261,7 +268,7 @@ impl NodeClients {
     }
 
     fn command(&self, key: &str, work: &Work) -> Command {
-        let number = |number: &i64| vec![number.to_string()];
+        let number = |number: &i64| vec![self.register(*number)];
         let (name, values) = match work {
             Work::Append(element) => ("APPEND", vec![self.element(*element)]),
             Work::Increment => ("INCR", Vec::new()),

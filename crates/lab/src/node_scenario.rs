@@ -4,7 +4,7 @@ use keypact_checker::ModelKind;
 use keypact_node::{Member, NodeConfig, Reads};
 use keypact_protocol::{Lsn, NodeId};
 use keypact_simulator::{
-    FaultKind, FaultSet, Limits, Random, SECOND_NS, Scenario, Setup, Swarm, Violation, World,
+    FaultKind, FaultSet, Limits, MILLISECOND_NS, Random, SECOND_NS, Scenario, Setup, Swarm, Violation, World,
 };
 use keypact_storage::WalOptions;
 
@@ -66,6 +66,33 @@ pub(crate) fn draw_setups(nodes: usize, drift_max_ppm: u32, random: &mut Random)
         .collect()
 }
 
+/// What a seed is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Theme {
+    Anything,
+    TornWrites,
+}
+
+/// Processes die while their log is being written, again and again: records of several sectors, slow syncs, little else.
+fn torn_writes(swarm: &mut Swarm, workload: &mut NodeWorkload, random: &mut Random) {
+    swarm.faults = FaultSet::of(&[FaultKind::Crash, FaultKind::Torn]);
+    // Rare enough that leaders get to write; most crashes come just after something was sent, which is when a leader's own write is under way.
+    swarm.fault_gap_ns = SECOND_NS;
+    swarm.crash_after_send_ppm = random.pick(&[1_000, 4_000]);
+    swarm.safety_ns = 6 * SECOND_NS;
+    swarm.fault_max_ns = SECOND_NS / 5;
+    swarm.sync_ns = random.pick(&[2, 8]) * MILLISECOND_NS;
+    (swarm.loss_ppm, swarm.duplicate_ppm, swarm.reorder_ppm, swarm.client_loss_ppm) = (0, 0, 0, 0);
+    workload.clients = workload.clients.max(3);
+    // Enough to do until the faults end, and values that stay short where they are appended to.
+    workload.operations = 5_000;
+    workload.think_max_ns = 0;
+    workload.reads_ppm = 100_000;
+    workload.keys = [1, 0, 6];
+    workload.padding = 0;
+    workload.register_padding = 1_500;
+}
+
 impl Scenario for NodeScenario {
     type Process = NodeProcess;
     type Clients = NodeClients;
@@ -83,11 +110,22 @@ impl Scenario for NodeScenario {
             liveness_ns: 20 * SECOND_NS,
             ..Limits::default()
         };
-        let swarm = Swarm::draw(&limits, random);
+        let mut swarm = Swarm::draw(&limits, random);
+        let mut workload = NodeWorkload::draw(random);
+        if random.pick(&[
+            Theme::Anything,
+            Theme::Anything,
+            Theme::Anything,
+            Theme::TornWrites,
+            Theme::TornWrites,
+        ]) == Theme::TornWrites
+        {
+            torn_writes(&mut swarm, &mut workload, random);
+        }
         let configs = draw_setups(swarm.nodes, swarm.drift_max_ppm, random);
         let disks = configs.iter().map(|_| NodeDisk::new()).collect();
         let observer = NodeWatch::new(swarm.nodes);
-        let clients = NodeClients::new(NodeWorkload::draw(random));
+        let clients = NodeClients::new(workload);
         Setup { swarm, configs, disks, clients, observer }
     }
 

@@ -33,6 +33,7 @@ impl CheckpointMeta {
     #[must_use]
     pub fn encode(self) -> Bytes {
         let Position { index, term } = self.position;
+        assert!(index.max(term) <= COUNT_MAX, "what is written can be read back");
         let fields = MetaFields { version: META_VERSION, index, term, stamp_ms: self.stamp_ms };
         postcard::to_allocvec(&fields).expect("a vector takes any meta").into()
     }
@@ -118,9 +119,9 @@ impl Outgoing {
             self.failed(now_ns);
             return ChunkRead::TooOld;
         }
-        assert!(chunk.chunk == 0 || self.begun.is_some(), "a snapshot begins with chunk 0");
         self.begun = Some((chunk.meta.clone(), meta.position.index));
         self.waiting_since_ns = Some(now_ns);
+        self.assert_invariants();
         ChunkRead::Send
     }
 
@@ -143,6 +144,7 @@ impl Outgoing {
         }
         self.chunk = chunk;
         self.waiting_since_ns = None;
+        self.assert_invariants();
         Some(chunk)
     }
 
@@ -153,7 +155,16 @@ impl Outgoing {
             return None;
         }
         self.waiting_since_ns = None;
+        self.assert_invariants();
         Some(self.chunk)
+    }
+
+    fn assert_invariants(&self) {
+        assert!(self.chunk == 0 || self.begun.is_some(), "only a snapshot that was begun has a middle");
+        if let Some((meta, index)) = &self.begun {
+            assert!(!meta.is_empty(), "a begun snapshot has a name");
+            assert!(*index <= COUNT_MAX, "a begun snapshot ends at an index that we wrote");
+        }
     }
 }
 
@@ -173,8 +184,8 @@ mod tests {
     fn metas_survive_and_other_bytes_do_not() {
         let position = Position { index: 9, term: 2 };
         assert_eq!(CheckpointMeta::decode(&meta(9)), Some(CheckpointMeta { position, stamp_ms: 7 }));
-        let huge = Position { index: COUNT_MAX + 1, term: 2 };
-        assert_eq!(CheckpointMeta::decode(&CheckpointMeta { position: huge, stamp_ms: 7 }.encode()), None);
+        let huge = MetaFields { version: META_VERSION, index: COUNT_MAX + 1, term: 2, stamp_ms: 7 };
+        assert_eq!(CheckpointMeta::decode(&postcard::to_allocvec(&huge).expect("a vector takes any")), None);
         for bytes in [&b""[..], b"\x02\x09\x02\x07", b"\x01\x09"] {
             assert_eq!(CheckpointMeta::decode(bytes), None);
         }
