@@ -9,33 +9,7 @@ use keypact_simulator::{Printer, Report, Scenario, Tally, run_seed, run_seeds};
 use serde::Serialize;
 
 use crate::plants::{PLANTS_BUILT_IN, Switched, plants};
-use crate::{BeyondScenario, LeaderFollowerScenario, NodeScenario, RaftScenario};
-
-/// A scenario, for a list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ScenarioInfo {
-    /// Its name on the command line.
-    pub name: &'static str,
-    /// What runs, one line.
-    pub about: &'static str,
-}
-
-/// All scenarios.
-#[must_use]
-pub fn scenarios() -> &'static [ScenarioInfo] {
-    &[
-        ScenarioInfo { name: "raft", about: "the protocol alone, with all its invariants" },
-        ScenarioInfo { name: "node", about: "whole nodes with clients, on simulated disks" },
-        ScenarioInfo {
-            name: "leader-follower",
-            about: "leader-follower alone, with a small catalog that changes leaders",
-        },
-        ScenarioInfo {
-            name: "beyond",
-            about: "whole nodes under more faults than they must bear: none may serve wrong data",
-        },
-    ]
-}
+use crate::scenarios::{ENTRIES, scenarios};
 
 /// How to run.
 pub struct Options<'a> {
@@ -152,11 +126,11 @@ impl fmt::Display for SimError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SimError::UnknownScenario(name) => {
-                let known: Vec<_> = scenarios().iter().map(|info| info.name).collect();
+                let known: Vec<_> = scenarios().map(|info| info.name).collect();
                 write!(f, "no scenario {name:?}; there are {}", known.join(", "))
             }
             SimError::UnknownPlant(name) => {
-                let known: Vec<_> = plants().iter().map(|info| info.name).collect();
+                let known: Vec<_> = plants().map(|info| info.name).collect();
                 write!(f, "no planted bug {name:?}; there are {}", known.join(", "))
             }
             SimError::PlantsNotBuiltIn => {
@@ -177,7 +151,7 @@ impl std::error::Error for SimError {}
 pub fn run(scenario: Option<&str>, seeds: Range<u64>, options: Options<'_>) -> Result<SimReport, SimError> {
     let plant = match options.plant {
         None => None,
-        Some(name) => match plants().iter().find(|info| info.name == name) {
+        Some(name) => match plants().find(|info| info.name == name) {
             None => return Err(SimError::UnknownPlant(name.into())),
             Some(_) if !PLANTS_BUILT_IN => return Err(SimError::PlantsNotBuiltIn),
             found => found,
@@ -189,19 +163,16 @@ pub fn run(scenario: Option<&str>, seeds: Range<u64>, options: Options<'_>) -> R
     if options.trace.is_some() && seeds.end - seeds.start > 1 {
         return Err(SimError::TraceOfMany);
     }
-    let name = scenario.or(plant.map(|info| info.scenario)).unwrap_or("node");
+    let name = scenario.or(plant.as_ref().map(|info| info.scenario)).unwrap_or("node");
+    let Some(entry) = ENTRIES.iter().find(|entry| entry.info.name == name) else {
+        return Err(SimError::UnknownScenario(name.into()));
+    };
     // Until the run is over.
-    let _switched = plant.map(Switched::on);
-    match name {
-        "raft" => Ok(run_scenario(&RaftScenario::default(), seeds, options)),
-        "node" => Ok(run_scenario(&NodeScenario, seeds, options)),
-        "leader-follower" => Ok(run_scenario(&LeaderFollowerScenario, seeds, options)),
-        "beyond" => Ok(run_scenario(&BeyondScenario, seeds, options)),
-        unknown => Err(SimError::UnknownScenario(unknown.into())),
-    }
+    let _switched = plant.as_ref().map(Switched::on);
+    Ok((entry.run)(seeds, options))
 }
 
-fn run_scenario<S: Scenario>(scenario: &S, seeds: Range<u64>, options: Options<'_>) -> SimReport {
+pub(crate) fn run_scenario<S: Scenario>(scenario: &S, seeds: Range<u64>, options: Options<'_>) -> SimReport {
     let Options { plant, trace, threads, stop_at_violation, progress } = options;
     let begun = Instant::now();
     let count = seeds.end - seeds.start;

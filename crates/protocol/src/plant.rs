@@ -2,85 +2,69 @@
 //!
 //! Without the feature [`planted`] is `false` at compile time, and the mistakes are not in the binary.
 
-/// The mistakes that can be planted inside our own code.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub enum Plant {
-    /// The gate lets everything out before the disk has it.
-    GateAlwaysOpen = 1,
-    /// A quorum is one vote too small.
-    QuorumOffByOne,
-    /// A vote is granted but not written down.
-    VoteNotPersisted,
-    /// A leader commits an older term's entry by counting copies (figure 8 of the Raft paper).
-    OlderTermCommittedByCounting,
-    /// A leader answers linearizable reads without asking anyone whether it still leads.
-    StaleLeaderServesReads,
-    /// A leader answers read-index before it committed an entry of its own term.
-    ReadIndexBeforeOwnCommit,
-    /// A lease is taken to hold however long the leader was paused.
-    LeaseIgnoresPause,
-    /// A checkpoint says an older applied index than the data in it has.
-    AppliedIndexNotStored,
-    /// A snapshot does not say the term of its last entry.
-    SnapshotWithoutLastTerm,
-    /// An old append cuts entries off that it does not contradict.
-    TruncatesMatchingEntries,
-    /// A torn record at the end of the log is taken for a whole one.
-    TornTailAccepted,
-    /// Damage in the middle of the log is taken for a torn tail and cut off.
-    DamageTakenForTornTail,
-    /// Clocks are sampled before the inputs are collected.
-    ClocksBeforeInputs,
-    /// Leader-follower: a leader serves past the end of its lease.
-    ServesPastLease,
-    /// Leader-follower: data is visible before enough followers have it.
-    UnacknowledgedVisible,
-}
-
-impl Plant {
-    /// All of them, in a fixed order.
-    pub const ALL: [Plant; 15] = [
-        Plant::GateAlwaysOpen,
-        Plant::QuorumOffByOne,
-        Plant::VoteNotPersisted,
-        Plant::OlderTermCommittedByCounting,
-        Plant::StaleLeaderServesReads,
-        Plant::ReadIndexBeforeOwnCommit,
-        Plant::LeaseIgnoresPause,
-        Plant::AppliedIndexNotStored,
-        Plant::SnapshotWithoutLastTerm,
-        Plant::TruncatesMatchingEntries,
-        Plant::TornTailAccepted,
-        Plant::DamageTakenForTornTail,
-        Plant::ClocksBeforeInputs,
-        Plant::ServesPastLease,
-        Plant::UnacknowledgedVisible,
-    ];
-
-    /// Its name on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Plant::GateAlwaysOpen => "gate-always-open",
-            Plant::QuorumOffByOne => "quorum-off-by-one",
-            Plant::VoteNotPersisted => "vote-not-persisted",
-            Plant::OlderTermCommittedByCounting => "older-term-committed-by-counting",
-            Plant::StaleLeaderServesReads => "stale-leader-serves-reads",
-            Plant::ReadIndexBeforeOwnCommit => "read-index-before-own-commit",
-            Plant::LeaseIgnoresPause => "lease-ignores-pause",
-            Plant::AppliedIndexNotStored => "applied-index-not-stored",
-            Plant::SnapshotWithoutLastTerm => "snapshot-without-last-term",
-            Plant::TruncatesMatchingEntries => "truncates-matching-entries",
-            Plant::TornTailAccepted => "torn-tail-accepted",
-            Plant::DamageTakenForTornTail => "damage-taken-for-torn-tail",
-            Plant::ClocksBeforeInputs => "clocks-before-inputs",
-            Plant::ServesPastLease => "serves-past-lease",
-            Plant::UnacknowledgedVisible => "unacknowledged-visible",
+macro_rules! plants {
+    ($(($plant:ident, $name:literal, $scenario:literal, $about:literal),)*) => {
+        /// The mistakes that can be planted inside our own code.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u32)]
+        pub enum Plant {
+            $(#[doc = $about] $plant,)*
         }
-    }
+
+        impl Plant {
+            /// All of them, in a fixed order.
+            pub const ALL: &[Plant] = &[$(Plant::$plant),*];
+
+            /// Its name on the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Plant::$plant => $name,)*
+                }
+            }
+
+            /// The scenario whose random seeds must catch it.
+            #[must_use]
+            pub const fn scenario(self) -> &'static str {
+                match self {
+                    $(Plant::$plant => $scenario,)*
+                }
+            }
+
+            /// What is wrong with it, one line.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self {
+                    $(Plant::$plant => $about,)*
+                }
+            }
+        }
+    };
 }
 
+plants! {
+    // Raft, and what drives it.
+    (GateAlwaysOpen, "gate-always-open", "raft", "messages and answers leave before the disk has what they say"),
+    (QuorumOffByOne, "quorum-off-by-one", "raft", "a majority is one vote too small"),
+    (VoteNotPersisted, "vote-not-persisted", "raft", "a vote is granted but not written down"),
+    (OlderTermCommittedByCounting, "older-term-committed-by-counting", "raft", "a leader commits an older term's entry by counting copies"),
+    (StaleLeaderServesReads, "stale-leader-serves-reads", "raft", "a leader answers reads without asking whether it still leads"),
+    (ReadIndexBeforeOwnCommit, "read-index-before-own-commit", "raft", "a leader answers reads before it has committed in its own term"),
+    (LeaseIgnoresPause, "lease-ignores-pause", "raft", "a lease holds however long the leader stood still"),
+    (AppliedIndexNotStored, "applied-index-not-stored", "raft", "a checkpoint says an older applied index than its data has"),
+    (SnapshotWithoutLastTerm, "snapshot-without-last-term", "raft", "a snapshot does not say the term of its last entry"),
+    (TruncatesMatchingEntries, "truncates-matching-entries", "raft", "an old append cuts off entries that it does not contradict"),
+    // Storage.
+    (TornTailAccepted, "torn-tail-accepted", "node", "a half-written record at the end of the log is taken for a whole one"),
+    (DamageTakenForTornTail, "damage-taken-for-torn-tail", "node", "damage in the middle of the log is cut off like a torn tail"),
+    // Time.
+    (ClocksBeforeInputs, "clocks-before-inputs", "raft", "clocks are sampled before the inputs are collected"),
+    // Leader-follower.
+    (ServesPastLease, "serves-past-lease", "leader-follower", "a leader serves past the end of its lease"),
+    (UnacknowledgedVisible, "unacknowledged-visible", "leader-follower", "data is visible before enough followers have it"),
+}
+
+/// 0: none; else the plant's place in the list, counted from 1.
 #[cfg(feature = "plant")]
 static ACTIVE: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
 
@@ -89,7 +73,7 @@ static ACTIVE: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::ne
 #[inline]
 pub fn planted(plant: Plant) -> bool {
     #[cfg(feature = "plant")]
-    return ACTIVE.load(core::sync::atomic::Ordering::Relaxed) == plant as u32;
+    return ACTIVE.load(core::sync::atomic::Ordering::Relaxed) == plant as u32 + 1;
     #[cfg(not(feature = "plant"))]
     {
         let _ = plant;
@@ -100,5 +84,5 @@ pub fn planted(plant: Plant) -> bool {
 /// Switches one bug on, for the whole process; `None` switches all off.
 #[cfg(feature = "plant")]
 pub fn switch_on(plant: Option<Plant>) {
-    ACTIVE.store(plant.map_or(0, |p| p as u32), core::sync::atomic::Ordering::Relaxed);
+    ACTIVE.store(plant.map_or(0, |p| p as u32 + 1), core::sync::atomic::Ordering::Relaxed);
 }

@@ -119,7 +119,7 @@ fn plant() {
     let mut arguments = std::env::args();
     if arguments.any(|argument| argument == "--plant") {
         let name = arguments.next().unwrap_or_default();
-        let plant = keypact_protocol::Plant::ALL.into_iter().find(|plant| plant.name() == name);
+        let plant = keypact_protocol::Plant::ALL.iter().copied().find(|plant| plant.name() == name);
         keypact_protocol::switch_on(Some(plant.expect("a plant of this name")));
     }
 }

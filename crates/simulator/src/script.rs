@@ -151,6 +151,21 @@ impl std::error::Error for ScriptError {}
 /// [`ScriptError`] if a line is not understood, or an assertion of the protocol failed unexpectedly.
 pub fn replay<S: Story>(text: &str, story: S) -> Result<String, ScriptError> {
     let mut stage = Stage::new(story);
+    replay_lines(text, |line, output| {
+        let what = command::run(&mut stage, line);
+        output.append(&mut stage.take_lines());
+        what
+    })
+}
+
+/// The same for what is no [`Protocol`]: `tell` runs one command line and adds what it gave to the output.
+///
+/// # Errors
+/// [`ScriptError`] if `tell` does not understand a line.
+pub fn replay_lines(
+    text: &str,
+    mut tell: impl FnMut(&str, &mut Vec<String>) -> Result<(), String>,
+) -> Result<String, ScriptError> {
     let mut replayed = String::new();
     let mut in_output = false;
     let mut gathered: Vec<String> = Vec::new();
@@ -173,9 +188,7 @@ pub fn replay<S: Story>(text: &str, story: S) -> Result<String, ScriptError> {
             }
             in_output = true;
         } else if !trimmed.is_empty() && !trimmed.starts_with('#') {
-            let what = command::run(&mut stage, trimmed);
-            gathered.append(&mut stage.take_lines());
-            what.map_err(|what| ScriptError { line: number + 1, what })?;
+            tell(trimmed, &mut gathered).map_err(|what| ScriptError { line: number + 1, what })?;
         }
     }
     if !gathered.is_empty() {
@@ -190,6 +203,14 @@ pub fn replay<S: Story>(text: &str, story: S) -> Result<String, ScriptError> {
 /// # Panics
 /// If the folder has no script, a script fails, or (without `UPDATE=1`) its output differs: the message shows the first line that does.
 pub fn run_scripts<S: Story>(folder: impl AsRef<Path>, story: impl Fn() -> S) {
+    run_files(folder, |text| replay(text, story()));
+}
+
+/// The same for scripts that `replay` runs, mostly by [`replay_lines`]: it takes a script and gives it back with its output.
+///
+/// # Panics
+/// As [`run_scripts`].
+pub fn run_files(folder: impl AsRef<Path>, replay: impl Fn(&str) -> Result<String, ScriptError>) {
     let folder = folder.as_ref();
     let update = std::env::var_os("UPDATE").is_some_and(|value| value == "1");
     let listed = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -203,7 +224,7 @@ pub fn run_scripts<S: Story>(folder: impl AsRef<Path>, story: impl Fn() -> S) {
     for path in paths {
         let name = path.display();
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
-        match replay(&text, story()) {
+        match replay(&text) {
             Err(error) => wrong.push(format!("{name}, {error}")),
             Ok(replayed) if replayed == text => {}
             Ok(replayed) if update => {

@@ -86,11 +86,11 @@ fn parse_seeds(text: &str) -> Result<Seeds, String> {
 impl Sim {
     pub(crate) fn run(self) -> Result<(), Failure> {
         if self.plant.as_deref() == Some("list") {
-            let rows = keypact_lab::plants().iter().map(|info| (info.name, info.scenario, info.about));
+            let rows = keypact_lab::plants().map(|info| (info.name, info.scenario, info.about));
             return self.list("plants", &rows.collect::<Vec<_>>());
         }
         if self.scenario.as_deref() == Some("list") {
-            let rows = keypact_lab::scenarios().iter().map(|info| (info.name, "", info.about));
+            let rows = keypact_lab::scenarios().map(|info| (info.name, "", info.about));
             return self.list("scenarios", &rows.collect::<Vec<_>>());
         }
         if let Some(plant) = &self.plant {
@@ -175,7 +175,7 @@ impl Sim {
 }
 
 fn known_plant(name: &str) -> Result<(), Failure> {
-    if keypact_lab::plants().iter().any(|info| info.name == name) {
+    if keypact_lab::plants().any(|info| info.name == name) {
         return Ok(());
     }
     Err(Failure::cannot(format!("no planted bug {name:?}: `keypact sim --plant list` shows all")))

@@ -8,10 +8,10 @@ use keypact_checker::ModelKind;
 use keypact_node::Reads;
 use keypact_simulator::{Limits, Random, SECOND_NS, Scenario, Setup, Swarm, Violation, World};
 
-use crate::judge::check_history;
+use super::judge::check_history;
+use super::node::{FAULTS, draw_setups};
 use crate::node_clients::{NodeClients, NodeWorkload};
 use crate::node_process::{NodeDisk, NodeProcess};
-use crate::node_scenario::{FAULTS, draw_setups};
 use crate::node_watch::NodeWatch;
 
 /// Whole nodes under more than they must bear.

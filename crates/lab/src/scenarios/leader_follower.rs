@@ -18,9 +18,9 @@ use keypact_simulator::{
     Random, RecordDisk, SECOND_NS, Scenario, Setup, Swarm, Tally, Violation, Workload, World,
 };
 
-use crate::judge::check_history;
-use crate::pace::let_laggards_catch_up;
-use crate::raft_scenario::registers;
+use super::judge::check_history;
+use super::pace::let_laggards_catch_up;
+use super::raft::registers;
 
 use assigner::AssignerConfig;
 pub use seat::{Seat, SeatConfig};

@@ -10,8 +10,8 @@ use keypact_simulator::{
     Swarm, Violation, Workload, World,
 };
 
-use crate::judge::check_history;
-use crate::pace::let_laggards_catch_up;
+use super::judge::check_history;
+use super::pace::let_laggards_catch_up;
 use crate::watch::{RAFT_SOMETIMES, RaftWatch};
 
 /// The protocol alone.

@@ -8,7 +8,7 @@ use keypact_simulator::{
 };
 use keypact_storage::WalOptions;
 
-use crate::judge::check_history;
+use super::judge::check_history;
 use crate::node_clients::{NodeClients, NodeWorkload};
 use crate::node_process::{NodeDisk, NodeProcess, NodeSetup};
 use crate::node_watch::NodeWatch;

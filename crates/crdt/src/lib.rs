@@ -1,0 +1,3 @@
+//! Conflict-free replicated data types.
+
+#![no_std]

@@ -1,0 +1,69 @@
+//! The scenarios, one file each, and the list of them.
+//!
+//! A new one is a file here, a line in [`ENTRIES`], and nothing else: `keypact sim`, the tests and `cargo xtask verify` read the list.
+
+mod beyond;
+mod judge;
+mod leader_follower;
+mod node;
+mod pace;
+mod raft;
+
+use std::ops::Range;
+
+use crate::sim::{Options, SimReport, run_scenario};
+
+pub use beyond::BeyondScenario;
+pub use leader_follower::{
+    LeaderFollowerClients, LeaderFollowerScenario, LeaderFollowerWatch, Seat, SeatConfig,
+};
+pub use node::NodeScenario;
+pub use raft::RaftScenario;
+
+/// A scenario, for a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScenarioInfo {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What runs, one line.
+    pub about: &'static str,
+}
+
+/// A scenario that can be run.
+pub(crate) struct Entry {
+    pub(crate) info: ScenarioInfo,
+    pub(crate) run: fn(Range<u64>, Options<'_>) -> SimReport,
+}
+
+const fn entry(
+    name: &'static str,
+    about: &'static str,
+    run: fn(Range<u64>, Options<'_>) -> SimReport,
+) -> Entry {
+    Entry { info: ScenarioInfo { name, about }, run }
+}
+
+/// All of them.
+pub(crate) static ENTRIES: &[Entry] = &[
+    entry("raft", "the protocol alone, with all its invariants", |seeds, options| {
+        run_scenario(&RaftScenario::default(), seeds, options)
+    }),
+    entry("node", "whole nodes with clients, on simulated disks", |seeds, options| {
+        run_scenario(&NodeScenario, seeds, options)
+    }),
+    entry(
+        "leader-follower",
+        "leader-follower alone, with a small catalog that changes leaders",
+        |seeds, options| run_scenario(&LeaderFollowerScenario, seeds, options),
+    ),
+    entry(
+        "beyond",
+        "whole nodes under more faults than they must bear: none may serve wrong data",
+        |seeds, options| run_scenario(&BeyondScenario, seeds, options),
+    ),
+];
+
+/// All scenarios.
+pub fn scenarios() -> impl Iterator<Item = ScenarioInfo> {
+    ENTRIES.iter().map(|entry| entry.info)
+}

@@ -1,0 +1,3 @@
+//! Partitioners, placement and rebalancing plans.
+
+#![no_std]

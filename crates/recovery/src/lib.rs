@@ -1,0 +1,3 @@
+//! Idempotency, retry with backoff, circuit breaker: pure policies.
+
+#![no_std]
