@@ -258,6 +258,40 @@ pub struct Swarm {
     pub drift_max_ppm: u32,
     /// See [`Limits::beyond`].
     pub beyond: bool,
+    /// What work costs, for measurements; nothing, where a seed looks for bugs.
+    pub costs: Costs,
+}
+
+/// What a process's work costs it. All zero: work takes [`Swarm::step_ns`] a step, and a link carries any number of bytes at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Costs {
+    /// For each input of a batch.
+    pub input_ns: u64,
+    /// For each message to a peer.
+    pub send_ns: u64,
+    /// For each answer to a client.
+    pub reply_ns: u64,
+    /// What a node's link carries in a second; 0: without limit.
+    pub link_bytes_per_s: u64,
+    /// What an answer to a client takes on the link, and what each message takes beside its encoding.
+    pub overhead_bytes: u64,
+    /// Whether bytes to peers are counted though the link has no limit: every message is then encoded.
+    pub count_bytes: bool,
+}
+
+impl Costs {
+    /// Whether messages must be encoded to know their length.
+    pub(crate) fn needs_bytes(&self) -> bool {
+        self.count_bytes || self.link_bytes_per_s > 0
+    }
+
+    /// How long so many bytes are on the link.
+    pub(crate) fn link_ns(&self, bytes: u64) -> u64 {
+        match self.link_bytes_per_s {
+            0 => 0,
+            rate => bytes.saturating_mul(SECOND_NS) / rate,
+        }
+    }
 }
 
 impl Swarm {
@@ -287,6 +321,7 @@ impl Swarm {
             step_ns: 5 * MICROSECOND_NS,
             drift_max_ppm: 0,
             beyond: false,
+            costs: Costs::default(),
         }
     }
 
@@ -326,6 +361,7 @@ impl Swarm {
             step_ns: random.pick(&[1, 5, 30]) * MICROSECOND_NS,
             drift_max_ppm: limits.drift_max_ppm,
             beyond: limits.beyond,
+            costs: Costs::default(),
         }
     }
 }

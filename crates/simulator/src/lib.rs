@@ -51,7 +51,9 @@ mod world;
 pub use agreement::Agreement;
 pub use clients::{ClientEffects, Clients, Tally};
 pub use clock::Clock;
-pub use fault::{FaultCounts, FaultKind, FaultSet, Limits, MICROSECOND_NS, MILLISECOND_NS, SECOND_NS, Swarm};
+pub use fault::{
+    Costs, FaultCounts, FaultKind, FaultSet, Limits, MICROSECOND_NS, MILLISECOND_NS, SECOND_NS, Swarm,
+};
 pub use kv::{Key, Kv, KvAnswer, KvClients, KvCommand, KvOperation, KvOutcome, KvWork, Workload, digest_of};
 pub use machine::StateMachine;
 pub use observer::{Observer, Violation};
@@ -66,4 +68,4 @@ pub use random::Random;
 pub use record_disk::{Checkpoint, Origin, RecordDisk};
 pub use scenario::{Failure, Report, Scenario, run_seed, run_seeds};
 pub use trace::{Counters, TraceHash};
-pub use world::{Printer, Setup, World};
+pub use world::{Printer, Setup, Work, World};

@@ -1,5 +1,6 @@
 //! The world: virtual time, one event queue, every process, every fault; all from one seed.
 
+mod experiment;
 mod faults;
 mod nodes;
 
@@ -15,6 +16,7 @@ use crate::{
     Applied, ClientEffects, ClientId, Clients, Counters, Effects, FaultCounts, FaultKind, Observer, Process,
     ProcessInput, Random, Swarm, TraceHash, Violation,
 };
+pub use experiment::Work;
 use faults::Active;
 use nodes::Node;
 
@@ -194,7 +196,11 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         self.clients.judge(&live)
     }
 
-    fn begin(&mut self) -> Result<(), Violation> {
+    /// Starts every process and the clients. [`World::run`] does it by itself; measurements call it once, and then [`World::run_until`].
+    ///
+    /// # Errors
+    /// The first violation.
+    pub fn begin(&mut self) -> Result<(), Violation> {
         for index in 0..self.nodes.len() {
             self.start_node(index)?;
         }

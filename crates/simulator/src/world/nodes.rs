@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use keypact_protocol::{NodeId, Plant, Wire, planted};
 
-use super::{Event, World};
+use super::{Event, Work, World};
 use crate::clock::Clock;
 use crate::fault::{MICROSECOND_NS, MILLISECOND_NS, SECOND_NS};
 use crate::network::Route;
 use crate::{
-    Applied, Clients, Disk, DiskWork, Effects, FaultKind, Loss, Observer, Process, ProcessInput, Traffic,
-    Violation,
+    Applied, Clients, Costs, Disk, DiskWork, Effects, FaultKind, Loss, Observer, Process, ProcessInput,
+    Traffic, Violation,
 };
 
 /// What one more byte costs a disk.
@@ -31,6 +31,9 @@ pub(super) struct Node<P: Process> {
     pub(super) inbox: Vec<ProcessInput<P>>,
     /// Still busy with its last step.
     busy_until_ns: u64,
+    /// When its link has sent all that it was given.
+    link_free_ns: u64,
+    pub(super) work: Work,
     step_is_queued: bool,
     /// When the process wants to be woken, and for when the queue has an event.
     wake_at_ns: u64,
@@ -62,6 +65,8 @@ impl<P: Process> Node<P> {
             said: 0,
             inbox: Vec::new(),
             busy_until_ns: 0,
+            link_free_ns: 0,
+            work: Work::default(),
             step_is_queued: false,
             wake_at_ns: u64::MAX,
             wake_queued_ns: u64::MAX,
@@ -211,7 +216,9 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         }
         self.steps += 1;
         self.largest_batch = self.largest_batch.max(self.batch.len());
-        node.busy_until_ns = self.now_ns + self.swarm.step_ns * node.slow;
+        let step_ns = (self.swarm.step_ns + self.swarm.costs.input_ns * self.batch.len() as u64) * node.slow;
+        node.busy_until_ns = self.now_ns + step_ns;
+        node.work.busy_ns += step_ns;
         let process = node.process.as_mut().expect("only live processes are given inputs");
         self.stepping = Some(node.id);
         process.step(&mut self.batch, &mut node.disk, context, &mut self.effects);
@@ -240,7 +247,11 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         let id = self.nodes[index].id;
         for (client, reply) in effects.replies.drain(..) {
             self.observer.replied(self.now_ns, id, client, &reply)?;
+            let costs = self.swarm.costs;
+            let left_ns = self.leaves(index, costs.reply_ns, costs.overhead_bytes);
+            self.nodes[index].work.replies += 1;
             if let Some(at_ns) = self.client_way() {
+                let at_ns = at_ns + (left_ns - self.now_ns);
                 self.queue.push(at_ns, Event::Reply { client, from: index as u16, reply });
             }
         }
@@ -266,6 +277,21 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         Ok(())
     }
 
+    /// When what costs `work_ns` and takes `bytes` on the link has left; the process is busy, and its link taken, until then.
+    #[inline]
+    fn leaves(&mut self, index: usize, work_ns: u64, bytes: u64) -> u64 {
+        let costs = self.swarm.costs;
+        if costs == Costs::default() {
+            return self.now_ns;
+        }
+        let node = &mut self.nodes[index];
+        let work_ns = work_ns * node.slow;
+        node.busy_until_ns = node.busy_until_ns.max(self.now_ns) + work_ns;
+        node.work.busy_ns += work_ns;
+        node.link_free_ns = node.link_free_ns.max(node.busy_until_ns) + costs.link_ns(bytes);
+        node.link_free_ns
+    }
+
     #[inline]
     fn send(
         &mut self,
@@ -283,8 +309,13 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         if self.swarm.wire {
             message = self.through_the_wire(&message)?;
         }
+        let bytes = if self.swarm.costs.needs_bytes() { self.length_of(&message) } else { 0 };
+        let left_ns = self.leaves(from, self.swarm.costs.send_ns, bytes);
+        let work = &mut self.nodes[from].work;
+        work.messages += 1;
+        work.bytes += bytes;
         let route = self.network.route(
-            self.now_ns,
+            left_ns,
             (from, target),
             traffic,
             &self.swarm,
@@ -419,6 +450,16 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         let loss = self.draw_loss();
         let longest_ms = self.random.pick(&[1, 20, 200, 3_000]);
         let back_ns = self.now_ns + self.random.below(longest_ms * MILLISECOND_NS);
+        if self.nodes[index].process.is_none() {
+            return Ok(());
+        }
+        self.end_process(index, loss)?;
+        self.restart_at(index, back_ns);
+        Ok(())
+    }
+
+    /// A process is gone, and with it what `loss` takes of its disk.
+    pub(super) fn end_process(&mut self, index: usize, loss: Loss) -> Result<(), Violation> {
         let node = &mut self.nodes[index];
         let Some(process) = node.process.take() else { return Ok(()) };
         process.count(&mut self.counters);
@@ -433,7 +474,6 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         self.trace.add(id.0 | 1 << 48);
         self.print(format_args!("{id} crashes, losing {loss:?}"));
         self.observer.crashed(self.now_ns, id, &self.nodes[index].disk)?;
-        self.queue.push(back_ns, Event::Restart { node: index as u16 });
         for other in 0..self.nodes.len() {
             if other != index {
                 self.hint(other, index);
