@@ -1,6 +1,8 @@
 //! Real processes for tests: the binary, clusters of it, and waiting on conditions.
 #![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own, and uses its part")]
 
+pub mod nodes;
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
