@@ -345,12 +345,29 @@ impl From<&VectorClock> for DotContext {
 }
 
 impl FromIterator<Dot> for DotContext {
+    /// O(n log n), whatever order the dots come in.
     fn from_iter<I: IntoIterator<Item = Dot>>(dots: I) -> DotContext {
-        let mut context = DotContext::new();
-        for dot in dots {
-            context.insert(dot);
+        dots.into_iter().map(Span::of).collect()
+    }
+}
+
+impl FromIterator<Span> for DotContext {
+    /// The same for spans, which may overlap.
+    ///
+    /// # Panics
+    /// If a span is empty or begins at 0.
+    fn from_iter<I: IntoIterator<Item = Span>>(spans: I) -> DotContext {
+        let mut sorted: Vec<Span> = spans.into_iter().collect();
+        sorted.sort_unstable_by_key(Span::start);
+        let mut spans: Vec<Span> = Vec::new();
+        for span in sorted {
+            assert!(span.is_sound(), "spans hold at least one event, counted from 1");
+            match spans.last_mut() {
+                Some(before) if before.reaches(&span) => before.last = before.last.max(span.last),
+                _ => spans.push(span),
+            }
         }
-        context
+        DotContext { spans }
     }
 }
 

@@ -31,6 +31,7 @@ fn same(context: &DotContext, model: &Model) {
 proptest! {
     #[test]
     fn inserts_as_a_set_does(dots in dots()) {
+        same(&dots.iter().copied().collect(), &dots.iter().copied().collect());
         let (mut context, mut model) = (DotContext::new(), Model::new());
         for dot in dots {
             prop_assert_eq!(context.contains(dot), model.contains(&dot));

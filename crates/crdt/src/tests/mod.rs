@@ -1,0 +1,3 @@
+//! Laws that every type keeps, and what each type means.
+
+mod laws;
