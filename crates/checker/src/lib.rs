@@ -9,6 +9,7 @@ pub mod error;
 pub mod format;
 pub mod history;
 pub mod linearizable;
+pub mod list_append;
 pub mod model;
 mod prune;
 pub mod render;
@@ -23,5 +24,9 @@ pub use error::{CheckError, HistoryError, Problem};
 pub use format::{FailedCas, Format, ReadOptions, read_file, read_text};
 pub use history::{Answer, Call, History, Moment, Operation, Outcome, Recorder, Value};
 pub use linearizable::{Checked, LimitReached, Limits, Verdict, Violation, check, check_model};
+pub use list_append::{
+    Anomaly, ListChecked, ListOutcome, ListReport, ListTransaction, MicroOperation, check_list,
+    check_list_file,
+};
 pub use model::ModelKind;
 pub use report::{Initial, Options, Report, Row, check_expected, check_file, check_history};

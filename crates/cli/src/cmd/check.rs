@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use keypact_checker::format::write_edn;
 use keypact_checker::report::Judgement;
-use keypact_checker::{CheckError, Initial, Limits, ModelKind, Options, ReadOptions, Report, Row};
-use keypact_checker::{check_expected, check_file, read_file};
+use keypact_checker::{
+    CheckError, Initial, Limits, ListReport, ModelKind, Options, ReadOptions, Report, Row,
+};
+use keypact_checker::{check_expected, check_file, check_list_file, read_file};
 
 use crate::failure::Failure;
 use crate::output::{grouped, note, say, say_json, table};
@@ -18,20 +20,22 @@ Examples:
   keypact check --model cas-register --init 0 --limit 10s jepsen.log
   keypact check --model kv --json *.edn
   keypact check --model kv --to-edn history.edn history.jsonl
+  keypact check --model list-append transactions.edn
   keypact check --expected expected.tsv
 
-Models: register (read, write), cas-register (and compare-and-set), counter (add, read), kv (strings by key).
+Models: register (read, write), cas-register (and compare-and-set), counter (add, read), kv (strings by key);
+list-append (transactions over lists: strict serializability, with the cycle that disproves it).
 Formats are told by their content: our own (one JSON object a line), EDN (Jepsen, Knossos), Jepsen logs.
 A table of expected verdicts has the columns path, check, valid; an undecided row counts as wrong.
-Exit codes: 0 linearizable (all rows right); 1 not, or undecided; 2 can't be read.";
+Exit codes: 0 linearizable, strictly serializable (all rows right); 1 not, or undecided; 2 can't be read.";
 
-/// Check recorded histories for linearizability
+/// Check recorded histories for linearizability, or strict serializability
 #[derive(Args)]
 #[command(after_help = AFTER)]
 pub(crate) struct Check {
     /// What the history is of
     #[arg(long, value_parser = parse_model, required_unless_present = "expected")]
-    model: Option<ModelKind>,
+    model: Option<Model>,
     /// What each object holds at first: a number, a string, or nil [default: nil; of a counter 0]
     #[arg(long, value_name = "VALUE|nil", conflicts_with = "expected", allow_hyphen_values = true)]
     init: Option<String>,
@@ -52,9 +56,22 @@ pub(crate) struct Check {
     files: Vec<PathBuf>,
 }
 
-fn parse_model(text: &str) -> Result<ModelKind, String> {
+/// What a history is of: single objects, or transactions over lists.
+#[derive(Clone, Debug)]
+enum Model {
+    Object(ModelKind),
+    ListAppend,
+}
+
+fn parse_model(text: &str) -> Result<Model, String> {
     let names = || ModelKind::ALL.iter().map(ModelKind::name).collect::<Vec<_>>().join(", ");
-    ModelKind::from_name(text).ok_or_else(|| format!("one of {}", names()))
+    match text {
+        "list-append" => Ok(Model::ListAppend),
+        _ => {
+            let kind = ModelKind::from_name(text).map(Model::Object);
+            kind.ok_or_else(|| format!("one of {}, list-append", names()))
+        }
+    }
 }
 
 /// `500ms`, `60s`, `5m`; a bare number means seconds.
@@ -77,7 +94,8 @@ impl Check {
         let limits = Limits { time: Some(self.limit), ..Limits::default() };
         match (&self.expected, &self.model) {
             (Some(table), _) => self.table(table, &limits),
-            (None, Some(model)) => self.files(model, limits),
+            (None, Some(Model::Object(model))) => self.files(model, limits),
+            (None, Some(Model::ListAppend)) => self.lists(),
             (None, None) => unreachable!("the command line requires one of them"),
         }
     }
@@ -111,6 +129,33 @@ impl Check {
                     format!("{wrong} of {} not linearizable, or undecided", reports.len())
                 }),
             }),
+        }
+    }
+
+    fn lists(&self) -> Result<(), Failure> {
+        if self.to_edn.is_some() || self.init.is_some() {
+            return Err(Failure::cannot(
+                "--to-edn and --init are not for list-append: lists are empty at first",
+            ));
+        }
+        let mut reports = Vec::with_capacity(self.files.len());
+        for file in &self.files {
+            let report = check_list_file(file).map_err(Failure::cannot)?;
+            if !self.json {
+                say_list_report(&report);
+            }
+            reports.push(report);
+        }
+        let wrong = reports.iter().filter(|report| !report.is_valid()).count();
+        if self.json {
+            say_json(&serde_json::json!({ "files": reports.len(), "wrong": wrong, "reports": reports }))?;
+        }
+        match wrong {
+            0 => Ok(()),
+            wrong => {
+                let text = || format!("{wrong} of {} not strictly serializable", reports.len());
+                Err(Failure { code: 1, text: silent_or(self.json, text) })
+            }
         }
     }
 
@@ -197,6 +242,29 @@ fn say_report(file: &Path, report: &Report) {
     if let Some(violation) = &report.violation {
         let text: Vec<String> = violation.text.lines().map(|line| format!("  {line}")).collect();
         say(text.join("\n"));
+    }
+}
+
+fn say_list_report(report: &ListReport) {
+    let names = match report.anomalies.as_slice() {
+        [] => "strictly serializable".to_owned(),
+        names => format!("not strictly serializable: {}", names.join(", ")),
+    };
+    say(format!(
+        "{}: {names}\n  {} transactions ({} of unknown outcome, {} not applied) on {} keys, {} dependencies, model {}, {}, {:.1} ms",
+        report.path.display(),
+        grouped((report.committed + report.unknown + report.aborted) as u64),
+        grouped(report.unknown as u64),
+        grouped(report.aborted as u64),
+        grouped(report.keys as u64),
+        grouped(report.edges as u64),
+        report.model,
+        report.format.name(),
+        report.elapsed_ms,
+    ));
+    for witness in &report.witnesses {
+        let text: Vec<String> = witness.text.lines().map(|line| format!("    {line}")).collect();
+        say(format!("  {}\n{}", witness.name, text.join("\n")));
     }
 }
 
