@@ -63,6 +63,7 @@ numbers! {
         election_timeout_ms: u64 => node.election_timeout_ms;
         election_jitter_ms: u64 => node.election_jitter_ms;
         drift_bound_ppm: u64 => node.drift_bound_ppm;
+        clock_skew_bound_ms: u64 => node.clock_skew_bound_ms;
         disk_hang_ms: u64 => node.disk_hang_ms;
         hold_ms: u64 => node.hold_ms;
         forward_timeout_ms: u64 => node.forward_timeout_ms;
@@ -244,6 +245,7 @@ fn defaults() -> String {
 # election_timeout_ms = {election_timeout_ms}      # a follower that heard nothing for so long, and up to the jitter more, asks for votes
 # election_jitter_ms = {election_jitter_ms}
 # drift_bound_ppm = {drift_bound_ppm}      # how far a monotonic clock may run from true time, parts per million
+# clock_skew_bound_ms = {clock_skew_bound_ms}     # a leader's wall clock counts only so far beyond what a majority of clocks say
 # disk_hang_ms = {disk_hang_ms}           # a write that takes longer makes a leader step down
 # hold_ms = {hold_ms}                # a command waits so long for a leader before it is refused
 # forward_timeout_ms = {forward_timeout_ms}     # and so long for the leader's answer before its outcome is called uncertain
@@ -271,6 +273,7 @@ fn defaults() -> String {
         election_timeout_ms = node.election_timeout_ms,
         election_jitter_ms = node.election_jitter_ms,
         drift_bound_ppm = node.drift_bound_ppm,
+        clock_skew_bound_ms = node.clock_skew_bound_ms,
         disk_hang_ms = node.disk_hang_ms,
         hold_ms = node.hold_ms,
         forward_timeout_ms = node.forward_timeout_ms,

@@ -190,6 +190,11 @@ impl Partition {
         self.store.free(entries)
     }
 
+    /// Whether [`Partition::reclaim`] has something to free. O(1).
+    pub fn has_discarded(&self) -> bool {
+        self.store.has_discarded()
+    }
+
     /// Starts a snapshot of the state as it is now. Reads and writes go on; what they change is kept aside until it has
     /// been encoded.
     ///

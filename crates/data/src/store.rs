@@ -243,6 +243,10 @@ impl Store {
         true
     }
 
+    pub(crate) fn has_discarded(&self) -> bool {
+        self.freeing.is_some() || !self.discarded.is_empty() || self.deadlines.has_discarded()
+    }
+
     pub(crate) fn bucket(&self, index: usize) -> &Bucket {
         &self.buckets[index]
     }

@@ -8,6 +8,7 @@ mod node_watch;
 mod plants;
 mod scenarios;
 mod sim;
+mod stamps;
 mod watch;
 
 pub use node_clients::{NodeClients, NodeWorkload};

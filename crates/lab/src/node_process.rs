@@ -162,6 +162,8 @@ pub struct NodeProcess {
     /// The next place on each connection; `None` once it is broken.
     connections: BTreeMap<SessionId, Option<u64>>,
     damaged: bool,
+    /// What its wall clock showed at its last step.
+    wall_ms: u64,
 }
 
 /// All that is around the node: storage as the server has it, and the effects of the present step.
@@ -202,6 +204,12 @@ impl NodeProcess {
         &self.node
     }
 
+    /// What its wall clock showed at its last step, Unix milliseconds.
+    #[must_use]
+    pub fn wall_ms(&self) -> u64 {
+        self.wall_ms
+    }
+
     /// Up to where its log is durable.
     #[must_use]
     pub fn durable(&self) -> Lsn {
@@ -232,7 +240,8 @@ impl Process for NodeProcess {
     ) -> Result<Self, StartRefused> {
         assert!(config.node.id == id, "each node has its own settings");
         let (node, world) = recover(config, disk, seed).map_err(|why| StartRefused { why })?;
-        let mut process = NodeProcess { node, world, connections: BTreeMap::new(), damaged: disk.damaged };
+        let (connections, wall_ms) = (BTreeMap::new(), context.wall_ms);
+        let mut process = NodeProcess { node, world, connections, damaged: disk.damaged, wall_ms };
         process.node.handle(NodeInput::Start, context, &mut process.world);
         process.end_batch(context, out);
         Ok(process)
@@ -303,6 +312,7 @@ impl Process for NodeProcess {
         counters.add("uncertain", node.uncertain);
         counters.add("no-quorum", node.no_quorum);
         counters.add("tick", node.ticks);
+        counters.add("idle-tick", node.idle_ticks);
         counters.add("read-after-own-write", node.reads_after_own_write);
         counters.add("checkpoint", node.checkpoints);
         counters.add("snapshot-installed", node.snapshots_installed);
@@ -376,6 +386,7 @@ impl NodeProcess {
     }
 
     fn end_batch(&mut self, context: Context, out: &mut Effects<Self>) {
+        self.wall_ms = context.wall_ms;
         self.node.flush(context, &mut self.world);
         self.world.start_write();
         let world = &mut self.world;

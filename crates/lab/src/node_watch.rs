@@ -7,6 +7,7 @@ use keypact_protocol::NodeId;
 use keypact_simulator::{Counters, Observer, Violation};
 
 use crate::node_process::{NodeDisk, NodeProcess};
+use crate::stamps::StampWatch;
 use crate::watch::RaftWatch;
 
 /// States are compared where the applied index is a multiple of this: a hash of the whole state is not cheap.
@@ -16,6 +17,7 @@ const COMPARED_EVERY: u64 = 8;
 #[derive(Debug)]
 pub struct NodeWatch {
     groups: [RaftWatch; GROUPS.len()],
+    stamps: StampWatch,
     /// The first state seen at each compared index.
     states: BTreeMap<u64, u64>,
     /// Index at which each node was last compared.
@@ -32,6 +34,7 @@ impl NodeWatch {
         let members: Vec<NodeId> = (1..=nodes as u64).map(NodeId).collect();
         NodeWatch {
             groups: GROUPS.map(|_| RaftWatch::new(&members)),
+            stamps: StampWatch::new(nodes),
             states: BTreeMap::new(),
             compared: vec![0; nodes],
             starts: 0,
@@ -60,7 +63,7 @@ impl NodeWatch {
 impl Observer<NodeProcess> for NodeWatch {
     fn started(
         &mut self,
-        _now_ns: u64,
+        now_ns: u64,
         node: NodeId,
         process: &NodeProcess,
         disk: &NodeDisk,
@@ -75,12 +78,12 @@ impl Observer<NodeProcess> for NodeWatch {
         for (watch, group) in self.groups.iter_mut().zip(GROUPS) {
             watch.started(node, process.node().raft(group).expect("every node is in every group"))?;
         }
-        Ok(())
+        self.stamps.stepped(now_ns, node, process.wall_ms(), process.node())
     }
 
     fn stepped(
         &mut self,
-        _now_ns: u64,
+        now_ns: u64,
         node: NodeId,
         process: &NodeProcess,
         _disk: &NodeDisk,
@@ -88,6 +91,7 @@ impl Observer<NodeProcess> for NodeWatch {
         for (watch, group) in self.groups.iter_mut().zip(GROUPS) {
             watch.stepped(node, process.node().raft(group).expect("every node is in every group"))?;
         }
+        self.stamps.stepped(now_ns, node, process.wall_ms(), process.node())?;
         self.compare_states(node, process)
     }
 
@@ -101,6 +105,7 @@ impl Observer<NodeProcess> for NodeWatch {
         for watch in &self.groups {
             watch.count(counters);
         }
+        self.stamps.count(counters);
         counters.add("started", self.starts);
         counters.add("recovered-from-log", self.recovered);
         counters.add("states-compared", self.states.len() as u64);

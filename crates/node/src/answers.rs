@@ -55,7 +55,7 @@ impl Node {
                 self.answer_read(place, &command, out);
                 self.answer_reads(reads, out);
             }
-            Some(Pending::Catalog) | None => {}
+            Some(Pending::Catalog | Pending::Expiry) | None => {}
             Some(Pending::Read { .. }) => unreachable!("a read is never proposed"),
         }
         while let Some(entry) = self.replicas[at].reads_at.first_entry()
@@ -139,7 +139,7 @@ impl Node {
                 self.answer(place, refusal.unwrap_or(Resolution::Overloaded), out);
                 self.give_back_all(id, reads, context, out);
             }
-            Some(Pending::Catalog) | None => {}
+            Some(Pending::Catalog | Pending::Expiry) | None => {}
         }
     }
 
@@ -155,7 +155,7 @@ impl Node {
                 self.give_back_all(id, reads, context, out);
             }
             Some(Pending::Read { .. }) => unreachable!("a read is never proposed"),
-            Some(Pending::Catalog) | None => {}
+            Some(Pending::Catalog | Pending::Expiry) | None => {}
         }
     }
 

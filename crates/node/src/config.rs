@@ -81,6 +81,9 @@ pub struct NodeConfig {
     pub election_jitter_ms: u64,
     /// How far two nodes' monotonic clocks may part, parts per million of the time passed. Leases are shortened by it.
     pub drift_bound_ppm: u64,
+    /// How far what a node takes for wall time may be from what a majority of the members' clocks have reached. A leader whose clock is
+    /// further off stamps entries at this distance.
+    pub clock_skew_bound_ms: u64,
     /// A write to disk that takes longer than this makes a leader step down.
     pub disk_hang_ms: u64,
     /// How long a command waits for a leader before it is refused.
@@ -113,6 +116,7 @@ impl NodeConfig {
             election_timeout_ms: 300,
             election_jitter_ms: 200,
             drift_bound_ppm: 20_000,
+            clock_skew_bound_ms: 500,
             disk_hang_ms: 2_000,
             hold_ms: 3_000,
             forward_timeout_ms: 3_000,
@@ -137,6 +141,7 @@ impl NodeConfig {
             self.heartbeat_ms,
             self.election_timeout_ms,
             self.election_jitter_ms,
+            self.clock_skew_bound_ms,
             self.disk_hang_ms,
             self.hold_ms,
             self.forward_timeout_ms,
@@ -161,6 +166,10 @@ impl NodeConfig {
                 "election_jitter_ms must be at least 1, or candidates split the vote for ever",
             ),
             (self.drift_bound_ppm < 500_000, "drift_bound_ppm must be under 500000"),
+            (
+                self.clock_skew_bound_ms > 0,
+                "clock_skew_bound_ms must be at least 1: clocks are never quite equal",
+            ),
             (self.disk_hang_ms > 0, "disk_hang_ms must be at least 1"),
             (self.hold_ms > 0, "hold_ms must be at least 1"),
             (self.forward_timeout_ms > 0, "forward_timeout_ms must be at least 1"),

@@ -16,7 +16,9 @@
 mod answers;
 mod catalog;
 mod checkpoint;
+mod clocks;
 mod config;
+mod idle;
 mod node;
 mod outside;
 mod peer;

@@ -10,7 +10,9 @@ use keypact_protocol::{
 };
 
 use crate::catalog::{CatalogCommand, Keyspace};
+use crate::clocks::Clocks;
 use crate::config::NodeConfig;
+use crate::idle::Expiry;
 use crate::outside::{NodeInput, Outside, SessionId};
 use crate::peer::{HEARTBEATS_LIMIT, PeerMessage};
 use crate::pending::{Pending, PendingTable, StreamKey};
@@ -68,6 +70,9 @@ pub struct Node {
     pub(crate) durable: Lsn,
     /// The leader and term of `default` that waiting commands were last routed by.
     pub(crate) routed_by: (Option<NodeId>, u64),
+    /// The members' wall clocks.
+    pub(crate) clocks: Clocks,
+    pub(crate) expiry: Expiry,
     gathered: Gathered,
     heartbeats: Heartbeats,
     /// The term in which this node proposed the catalog's first entry.
@@ -91,6 +96,7 @@ impl Node {
     pub(crate) fn new(config: NodeConfig, replicas: Vec<Replica>, life: u64, durable: Lsn) -> Node {
         assert!(replicas.len() == crate::GROUPS.len(), "one replica per group");
         let recovered_term = replicas[DEFAULT_AT].raft.term();
+        let clocks = Clocks::new(config.members.len(), config.clock_skew_bound_ms);
         Node {
             config,
             recovered_term,
@@ -108,6 +114,8 @@ impl Node {
             generations: 0,
             durable,
             routed_by: (None, 0),
+            clocks,
+            expiry: Expiry::default(),
             gathered: Gathered::default(),
             heartbeats: Heartbeats::default(),
             founded_in: None,
@@ -129,6 +137,7 @@ impl Node {
 
     /// Takes one input.
     pub fn handle(&mut self, input: NodeInput, context: Context, out: &mut impl Outside) {
+        let context = self.clocks.bound(context);
         match input {
             NodeInput::Command { session, seq, command } => self.command(session, seq, command, context, out),
             NodeInput::Peer { from, message } => self.peer(from, message, context, out),
@@ -155,6 +164,8 @@ impl Node {
 
     /// Writes out what the inputs since the last flush gathered, and checks that nothing contradicts itself. Call once per batch.
     pub fn flush(&mut self, context: Context, out: &mut impl Outside) {
+        let own_wall_ms = context.wall_ms;
+        let context = self.clocks.bound(context);
         self.found_catalog(context, out);
         // A flush may set commands free, and what they propose must not wait for the next batch. Each turn starts some of what waits.
         while self.replicas.iter().any(|replica| replica.touched) {
@@ -164,7 +175,8 @@ impl Node {
             self.follow_leader(context);
             self.work_off(context, out);
         }
-        self.send_heartbeats(out);
+        self.send_heartbeats(own_wall_ms, out);
+        self.arm_idle(context);
         if let Some(at_ns) = self.timers.next_wish() {
             out.wake_at(at_ns);
         }
@@ -200,6 +212,12 @@ impl Node {
         self.replicas[DEFAULT_AT].partition()
     }
 
+    /// How far this node's wall clock is ahead of the latest time that a majority of the members' clocks have reached, milliseconds.
+    #[must_use]
+    pub fn clock_ahead_ms(&self, context: Context) -> i64 {
+        self.clocks.ahead_ms(context)
+    }
+
     pub(crate) fn place_of(&self, group: GroupId) -> Option<usize> {
         self.replicas.iter().position(|replica| replica.group == group)
     }
@@ -229,6 +247,8 @@ impl Node {
             match key {
                 TimerKey::Replica(at, timer) => self.drive(at, Input::Timer(timer), context, out),
                 TimerKey::Sweep => self.sweep(context, out),
+                TimerKey::Expiry => self.expire_idle(context, out),
+                TimerKey::Free => self.free_idle(),
                 TimerKey::SweepRemotes => {
                     self.sweep_remotes(context.now_ns);
                     if !self.remotes.is_empty() {
@@ -257,7 +277,10 @@ impl Node {
         self.note_reachable(from);
         match message {
             PeerMessage::Group { group, message } => self.group_message(from, group, message, context, out),
-            PeerMessage::Heartbeats(lines) => {
+            PeerMessage::Heartbeats { wall_ms, lines } => {
+                if self.config.members.iter().any(|m| m.node_id() == from && from != self.config.id) {
+                    self.clocks.hear(from, wall_ms, context.now_ns);
+                }
                 for (group, message) in lines {
                     self.group_message(from, group, message, context, out);
                 }
@@ -313,9 +336,10 @@ impl Node {
         command: Draft,
         context: Context,
         out: &mut impl Outside,
-    ) {
+    ) -> RequestId {
         let id = self.pending.insert(pending);
         self.drive(at, Input::Request(Request::Propose { id, command }), context, out);
+        id
     }
 
     /// Carries out what a replica asked of its parent.
@@ -422,8 +446,8 @@ impl Node {
         self.propose(CATALOG_AT, Pending::Catalog, draft, context, out);
     }
 
-    /// Heartbeats of all groups to one peer travel as one message.
-    fn send_heartbeats(&mut self, out: &mut impl Outside) {
+    /// Heartbeats and votes of all groups to one peer travel as one message, with this node's own wall clock.
+    fn send_heartbeats(&mut self, wall_ms: u64, out: &mut impl Outside) {
         if self.heartbeats.is_empty() {
             return;
         }
@@ -437,7 +461,7 @@ impl Node {
                 }
                 !joins
             });
-            out.send(to, crate::Traffic::Control, PeerMessage::Heartbeats(lines));
+            out.send(to, crate::Traffic::Control, PeerMessage::Heartbeats { wall_ms, lines });
         }
         self.heartbeats = heartbeats;
     }

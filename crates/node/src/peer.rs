@@ -3,7 +3,7 @@
 //! ```text
 //! kind u8 | ...
 //!  0 group       group u64, then the Raft message
-//!  1 heartbeats  postcard list: one line per group, so 1,000 idle groups cost one message
+//!  1 heartbeats  wall clock u64, then one line per group, so 1,000 idle groups cost one message
 //!  2 forward     postcard head, then the command
 //!  3 reply       postcard head, then the value
 //! ```
@@ -27,8 +27,13 @@ pub enum PeerMessage {
         /// What its protocol says.
         message: raft::Message,
     },
-    /// Several groups' heartbeats or answers to them, in one message.
-    Heartbeats(Vec<(GroupId, raft::Message)>),
+    /// Several groups' heartbeats, votes, or answers to them, in one message.
+    Heartbeats {
+        /// The sender's wall clock, Unix milliseconds, when it sent this.
+        wall_ms: u64,
+        /// One line per group.
+        lines: Vec<(GroupId, raft::Message)>,
+    },
     /// A command for the node that leads.
     Forward(Forward),
     /// What became of it.
@@ -128,7 +133,7 @@ impl Wire for PeerMessage {
                 out.extend_from_slice(&group.0.to_le_bytes());
                 message.encode(out);
             }
-            PeerMessage::Heartbeats(lines) => encode_heartbeats(lines, out),
+            PeerMessage::Heartbeats { wall_ms, lines } => encode_heartbeats(*wall_ms, lines, out),
             PeerMessage::Forward(forward) => encode_forward(forward, out),
             PeerMessage::ForwardReply(reply) => encode_reply(reply, out),
         }
@@ -158,9 +163,10 @@ fn take_u32(bytes: &mut Bytes) -> Result<u32, DecodeError> {
     bytes.try_get_u32_le().map_err(|_| DecodeError::new("a number"))
 }
 
-fn encode_heartbeats(lines: &[(GroupId, raft::Message)], out: &mut Vec<u8>) {
+fn encode_heartbeats(wall_ms: u64, lines: &[(GroupId, raft::Message)], out: &mut Vec<u8>) {
     assert!(lines.len() <= HEARTBEATS_LIMIT, "the sender splits longer lists");
     out.push(HEARTBEATS);
+    out.extend_from_slice(&wall_ms.to_le_bytes());
     for (group, message) in lines {
         out.extend_from_slice(&group.0.to_le_bytes());
         let length_at = out.len();
@@ -172,6 +178,7 @@ fn encode_heartbeats(lines: &[(GroupId, raft::Message)], out: &mut Vec<u8>) {
 }
 
 fn decode_heartbeats(mut bytes: Bytes) -> Result<PeerMessage, DecodeError> {
+    let wall_ms = take_u64(&mut bytes)?;
     let mut lines = Vec::new();
     while !bytes.is_empty() {
         if lines.len() == HEARTBEATS_LIMIT {
@@ -184,7 +191,7 @@ fn decode_heartbeats(mut bytes: Bytes) -> Result<PeerMessage, DecodeError> {
         }
         lines.push((group, raft::Message::decode(bytes.split_to(length))?));
     }
-    Ok(PeerMessage::Heartbeats(lines))
+    Ok(PeerMessage::Heartbeats { wall_ms, lines })
 }
 
 fn encode_forward(forward: &Forward, out: &mut Vec<u8>) {

@@ -36,6 +36,8 @@ pub(crate) enum Pending {
     Read { place: Place, command: Command },
     /// The node's own entry in the catalog.
     Catalog,
+    /// An empty entry, so that what has expired leaves the memory. Nobody waits for it.
+    Expiry,
 }
 
 /// Requests by their id. Ids rise and most requests end in order, so it is a window that slides. O(1).

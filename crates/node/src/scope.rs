@@ -35,7 +35,7 @@ impl Gathered {
     }
 }
 
-/// Heartbeats of all groups since the last flush, to be sent as one message per peer.
+/// Heartbeats and votes of all groups since the last flush, to be sent as one message per peer.
 pub(crate) type Heartbeats = Vec<(NodeId, GroupId, raft::Message)>;
 
 /// The outlet behind one replica's gate.
@@ -53,7 +53,13 @@ impl<O: Outside> Outlet<Raft> for Scope<'_, O> {
 
     fn send(&mut self, to: NodeId, message: raft::Message) {
         let traffic = match &message.body {
-            Body::Heartbeat { .. } | Body::HeartbeatReply { .. } => {
+            // Votes too: a new leader has then heard a majority's clocks.
+            Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Vote { .. }
+            | Body::VoteReply { .. } => {
                 self.heartbeats.push((to, self.group, message));
                 return;
             }

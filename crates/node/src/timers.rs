@@ -13,6 +13,10 @@ pub(crate) enum TimerKey {
     Sweep,
     /// The node's own look at other nodes' streams.
     SweepRemotes,
+    /// A key's deadline.
+    Expiry,
+    /// There is memory to be freed.
+    Free,
 }
 
 /// Timers that are set. Setting one replaces its earlier setting. O(log n) each.

@@ -58,6 +58,7 @@ plants! {
     (TornTailAccepted, "torn-tail-accepted", "node", "a half-written record at the end of the log is taken for a whole one"),
     (DamageTakenForTornTail, "damage-taken-for-torn-tail", "node", "damage in the middle of the log is cut off like a torn tail"),
     // Time.
+    (StampsUnbounded, "stamps-unbounded", "node", "a leader stamps entries by its own wall clock, however far that is off"),
     (ClocksBeforeInputs, "clocks-before-inputs", "raft", "clocks are sampled before the inputs are collected"),
     // Leader-follower.
     (ServesPastLease, "serves-past-lease", "leader-follower", "a leader serves past the end of its lease"),

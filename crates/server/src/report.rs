@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::batch::Core;
+use crate::clock;
 use crate::handshake::Cut;
 use crate::link::LinkFigures;
 use crate::log_thread::LogFigures;
@@ -29,6 +30,7 @@ pub(crate) struct Report {
     durable_lsn: u64,
     connections: (u64, u64, u64),
     in_flight_bytes: u64,
+    clock_ahead_ms: i64,
 }
 
 impl Core {
@@ -45,6 +47,7 @@ impl Core {
             durable_lsn: self.log.durable().0,
             connections: (connections.len() as u64, connections.accepted, connections.refused),
             in_flight_bytes: self.world.in_flight_bytes as u64,
+            clock_ahead_ms: self.node.clock_ahead_ms(clock::context()),
         }
     }
 }
@@ -69,12 +72,18 @@ impl Report {
             ("redirects", "Forwarded commands refused for another node to take", c.redirects),
             ("uncertain", "Commands answered uncertain", c.uncertain),
             ("no_quorum", "Commands refused because no leader was found in time", c.no_quorum),
+            ("idle_ticks", "Empty entries proposed so that expired keys leave the memory", c.idle_ticks),
             ("overloaded", "Commands refused because too much was under way", c.overloaded),
             ("checkpoints", "Checkpoints begun", c.checkpoints),
             ("snapshots_installed", "Snapshots of peers installed", c.snapshots_installed),
         ] {
             out.counter(name, help, value)?;
         }
+        out.seconds(
+            "clock_ahead_seconds",
+            "How far this node's wall clock is ahead of the latest time that a majority of the members' clocks have reached",
+            self.clock_ahead_ms,
+        )?;
         out.gauge("keys", "Keys in keyspace default, as applied here", self.status.keys)?;
         out.gauge("data_bytes", "Bytes of keys and values, as applied here", self.status.memory_bytes)
     }
@@ -205,6 +214,11 @@ impl Out<'_, '_> {
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let value = i64::try_from(value).unwrap_or(i64::MAX);
+        self.metric(name, help, MetricType::Gauge, |encoder| ConstGauge::new(value).encode(encoder))
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, ms: i64) -> fmt::Result {
+        let value = ms as f64 / 1e3;
         self.metric(name, help, MetricType::Gauge, |encoder| ConstGauge::new(value).encode(encoder))
     }
 

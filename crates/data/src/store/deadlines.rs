@@ -51,6 +51,11 @@ impl Deadlines {
         true
     }
 
+    /// Whether flushed deadlines wait to be freed.
+    pub(crate) fn has_discarded(&self) -> bool {
+        !self.discarded.is_empty()
+    }
+
     /// The earliest deadline.
     pub(crate) fn first(&self) -> Option<u64> {
         self.entries.first_key_value().map(|(&(deadline, _), _)| deadline)

@@ -140,13 +140,15 @@ impl Scenario for NodeScenario {
 }
 
 /// What whole nodes should reach over many seeds.
-pub(crate) const NODE_SOMETIMES: [&str; 20] = [
+pub(crate) const NODE_SOMETIMES: [&str; 22] = [
     "forwarded",
     "redirected",
     "uncertain",
     "no-quorum",
     "read-after-own-write",
     "tick",
+    "idle-tick",
+    "leader-clock-too-far-ahead",
     "checkpoint",
     "snapshot-installed",
     "log-segments-changed",

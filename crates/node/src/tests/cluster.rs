@@ -152,6 +152,8 @@ pub(super) struct Cluster {
     lives: u64,
     /// Nodes whose clocks stand still and that hear nothing.
     pub(super) paused: BTreeSet<u64>,
+    /// How far nodes' wall clocks are off, milliseconds; those not named are right.
+    pub(super) skews_ms: BTreeMap<u64, i64>,
 }
 
 pub(super) fn command(text: &str) -> Command {
@@ -215,6 +217,7 @@ impl Cluster {
             next_seq: 0,
             lives: 0,
             paused: BTreeSet::new(),
+            skews_ms: BTreeMap::new(),
         }
     }
 
@@ -282,7 +285,8 @@ impl Cluster {
 
     /// One batch.
     pub(super) fn inputs(&mut self, id: u64, inputs: Vec<NodeInput>) {
-        let context = self.context();
+        let mut context = self.context();
+        context.wall_ms = context.wall_ms.saturating_add_signed(self.skews_ms.get(&id).copied().unwrap_or(0));
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let world = self.worlds.get_mut(&id).expect("every node has a folder");
         for input in inputs {

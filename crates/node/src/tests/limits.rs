@@ -103,7 +103,7 @@ fn many_heartbeats_are_split() {
     let (leader, other) = cluster.pair();
     let mut heartbeats = None;
     cluster.network(|packet| match packet.message {
-        PeerMessage::Heartbeats(_) => Fate::Waits,
+        PeerMessage::Heartbeats { .. } => Fate::Waits,
         _ => Fate::Arrives,
     });
     cluster.advance(100);
@@ -118,7 +118,7 @@ fn many_heartbeats_are_split() {
     let sent = cluster.waiting.drain(..).filter(|packet| packet.from == other);
     let lengths: Vec<usize> = sent
         .map(|packet| match PeerMessage::decode(encoded(&packet.message)).expect("it was just encoded") {
-            PeerMessage::Heartbeats(lines) => lines.len(),
+            PeerMessage::Heartbeats { lines, .. } => lines.len(),
             other => panic!("not {other:?}"),
         })
         .collect();

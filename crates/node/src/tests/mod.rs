@@ -9,4 +9,5 @@ mod limits;
 mod pipelines;
 mod reads;
 mod recovery;
+mod time;
 mod wire;

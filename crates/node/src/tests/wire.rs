@@ -65,8 +65,8 @@ fn messages() -> impl Strategy<Value = PeerMessage> {
     prop_oneof![
         (any::<u64>(), raft_messages())
             .prop_map(|(group, message)| PeerMessage::Group { group: GroupId(group), message }),
-        prop::collection::vec((any::<u64>().prop_map(GroupId), raft_messages()), 0..8)
-            .prop_map(PeerMessage::Heartbeats),
+        (any::<u64>(), prop::collection::vec((any::<u64>().prop_map(GroupId), raft_messages()), 0..8))
+            .prop_map(|(wall_ms, lines)| PeerMessage::Heartbeats { wall_ms, lines }),
         forward.prop_map(|([life, session, term, generation, place], value, kind)| {
             let set: [&[u8]; 3] = [b"SET", &[kind], &value];
             let get: [&[u8]; 2] = [b"GET", &value];
@@ -94,7 +94,7 @@ proptest! {
         let bytes = encoded(&message);
         let cut = bytes.slice(..cut.index(bytes.len()));
         if let Ok(shorter) = PeerMessage::decode(cut.clone()) {
-            prop_assert!(matches!(shorter, PeerMessage::Heartbeats(_)), "only lists have shorter ones: {:?}", cut);
+            prop_assert!(matches!(shorter, PeerMessage::Heartbeats { .. }), "only lists have shorter ones: {:?}", cut);
         }
     }
 

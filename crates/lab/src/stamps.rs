@@ -1,0 +1,70 @@
+//! Invariant: no entry is stamped later than a majority of clocks allow.
+//!
+//! A clock's *error* is what it shows beyond true time. The greatest error that a majority of clocks have each shown at some moment, and the
+//! bound on skew, limit all stamps: a minority of wrong clocks never moves the time by which keys expire.
+
+use keypact_node::{DEFAULT, Node};
+use keypact_protocol::NodeId;
+use keypact_simulator::{Counters, Violation};
+
+const MS_NS: u64 = 1_000_000;
+
+/// The clocks of a cluster's nodes, as they were seen.
+#[derive(Debug)]
+pub(crate) struct StampWatch {
+    /// The greatest error that each node's wall clock has shown, milliseconds; of clocks that start right at any time.
+    errors_ms: Vec<Option<i64>>,
+    /// Steps of a leader whose clock was beyond the bound.
+    beyond: u64,
+}
+
+impl StampWatch {
+    pub(crate) fn new(nodes: usize) -> StampWatch {
+        assert!(nodes > 0, "a cluster has nodes");
+        StampWatch { errors_ms: vec![None; nodes], beyond: 0 }
+    }
+
+    /// A node has stepped, at true time `now_ns`, when its wall clock showed `wall_ms`. O(nodes).
+    pub(crate) fn stepped(
+        &mut self,
+        now_ns: u64,
+        node: NodeId,
+        wall_ms: u64,
+        process: &Node,
+    ) -> Result<(), Violation> {
+        let error_ms = signed(wall_ms) - signed(now_ns / MS_NS);
+        let seen = &mut self.errors_ms[node.0 as usize - 1];
+        *seen = Some(seen.map_or(error_ms, |before| before.max(error_ms)));
+        let Some(majority_ms) = self.majority_ms() else { return Ok(()) };
+        let config = process.config();
+        let leads = process.raft(DEFAULT).is_some_and(|raft| raft.leader() == Some(node));
+        self.beyond += u64::from(leads && error_ms > majority_ms + signed(config.clock_skew_bound_ms));
+        // Between messages a peer's clock is reckoned by the node's own monotonic clock, which may be off by this.
+        let drift_ms = now_ns / MS_NS * config.drift_bound_ppm / 1_000_000 + 1;
+        let latest_ms =
+            signed(now_ns / MS_NS) + majority_ms + signed(config.clock_skew_bound_ms) + signed(drift_ms);
+        let stamp_ms = signed(process.partition().applied_stamp_ms());
+        if stamp_ms > latest_ms {
+            let detail = format!(
+                "{node} applied an entry stamped {} ms later than a majority of clocks and the bound allow",
+                stamp_ms - latest_ms
+            );
+            return Err(Violation::new("stamps-within-a-majority", detail));
+        }
+        Ok(())
+    }
+
+    fn majority_ms(&self) -> Option<i64> {
+        let mut errors_ms: Vec<i64> = self.errors_ms.iter().flatten().copied().collect();
+        errors_ms.sort_unstable_by(|a, b| b.cmp(a));
+        errors_ms.get(self.errors_ms.len() / 2).copied()
+    }
+
+    pub(crate) fn count(&self, counters: &mut Counters) {
+        counters.add("leader-clock-too-far-ahead", self.beyond);
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).expect("simulated times are far below the limit")
+}

@@ -1,0 +1,161 @@
+//! What a majority of the members' wall clocks say, so that one wrong clock can't move everybody's time.
+//!
+//! Entries are stamped by their leader's wall clock, and keys expire by stamps, which never fall: a leader whose clock is a day ahead would
+//! expire a day's keys on all replicas, for good. So members tell each other their wall clocks with heartbeats and votes, and what a node
+//! takes for wall time is kept within a bound of the *majority's time*: the latest time that a majority of the members' clocks have
+//! reached. It is never later than the latest right clock while the wrong ones are a minority, and never earlier than the earliest right
+//! clock of those heard. Why it is done so: `docs/decisions/0014-stamps-within-a-majority.md`.
+
+use keypact_protocol::{Context, NodeId, Plant, planted};
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// A peer's clock as heard: the difference between its wall clock and this node's monotonic one, milliseconds. While both run it stays the
+/// same, but for their drift; what the message took on its way makes it too small, never too large.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    peer: NodeId,
+    offset_ms: i64,
+}
+
+/// The members' clocks.
+#[derive(Debug)]
+pub(crate) struct Clocks {
+    bound_ms: u64,
+    /// How many clocks are a majority, this node's own included.
+    majority: usize,
+    heard: Vec<Heard>,
+    /// Of the peers' offsets the one that makes a majority without this node's own clock, and the one that makes it with it. `None`: too
+    /// few were heard; with `majority` 1 no peer is needed.
+    without_own_ms: Option<i64>,
+    with_own_ms: Option<i64>,
+}
+
+impl Clocks {
+    /// Of a group of so many members.
+    pub(crate) fn new(members: usize, bound_ms: u64) -> Clocks {
+        assert!(members > 0, "the node itself is a member");
+        Clocks {
+            bound_ms,
+            majority: members / 2 + 1,
+            heard: Vec::with_capacity(members),
+            without_own_ms: None,
+            with_own_ms: None,
+        }
+    }
+
+    /// A member tells its wall clock. O(members).
+    pub(crate) fn hear(&mut self, peer: NodeId, wall_ms: u64, now_ns: u64) {
+        let offset_ms = signed(wall_ms).saturating_sub(signed(now_ns / NS_PER_MS));
+        match self.heard.iter_mut().find(|heard| heard.peer == peer) {
+            Some(heard) => heard.offset_ms = offset_ms,
+            None => self.heard.push(Heard { peer, offset_ms }),
+        }
+        let mut offsets_ms: Vec<i64> = self.heard.iter().map(|heard| heard.offset_ms).collect();
+        offsets_ms.sort_unstable_by(|a, b| b.cmp(a));
+        self.without_own_ms = offsets_ms.get(self.majority - 1).copied();
+        self.with_own_ms = self.majority.checked_sub(2).and_then(|at| offsets_ms.get(at).copied());
+        assert!(
+            self.without_own_ms.is_none() || self.majority == 1 || self.with_own_ms >= self.without_own_ms,
+            "more clocks have reached an earlier time"
+        );
+    }
+
+    /// The latest time that a majority of the members' clocks have reached, as far as they were heard. O(1).
+    fn majority_ms(&self, context: Context) -> Option<u64> {
+        let now_ms = signed(context.now_ns / NS_PER_MS);
+        let at = |offset_ms: i64| u64::try_from(now_ms.saturating_add(offset_ms)).unwrap_or(0);
+        let with_own = match self.majority {
+            1 => Some(context.wall_ms),
+            _ => self.with_own_ms.map(|offset_ms| at(offset_ms).min(context.wall_ms)),
+        };
+        with_own.map(|ms| self.without_own_ms.map_or(ms, |offset_ms| ms.max(at(offset_ms))))
+    }
+
+    /// The same moment, with wall time kept within the bound of the majority's. Before a majority was heard nobody leads, so nothing is
+    /// stamped, and the node's own clock will do. O(1).
+    pub(crate) fn bound(&self, context: Context) -> Context {
+        let Some(majority_ms) = self.majority_ms(context) else { return context };
+        if planted(Plant::StampsUnbounded) {
+            return context;
+        }
+        let (earliest, latest) =
+            (majority_ms.saturating_sub(self.bound_ms), majority_ms.saturating_add(self.bound_ms));
+        Context { wall_ms: context.wall_ms.clamp(earliest, latest), ..context }
+    }
+
+    /// How far this node's wall clock is ahead of the majority's time, milliseconds; 0 before a majority was heard.
+    pub(crate) fn ahead_ms(&self, context: Context) -> i64 {
+        self.majority_ms(context).map_or(0, |ms| signed(context.wall_ms).saturating_sub(signed(ms)))
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_MS: u64 = 86_400_000;
+    /// A right clock, at [`at`] 0.
+    const RIGHT_MS: u64 = 1_700_000_000_000;
+
+    fn at(ms: u64, wall_ms: u64) -> Context {
+        Context { now_ns: (5_000 + ms) * NS_PER_MS, wall_ms }
+    }
+
+    /// Rows: own clock's error, the others' (`None`: not heard), and what the node then takes for its error.
+    #[test]
+    fn wall_time_is_held_to_the_majority() {
+        let day = DAY_MS as i64;
+        let rows: [(i64, &[Option<i64>], i64); 12] = [
+            (0, &[], 0),
+            (day, &[], day),
+            (0, &[Some(3), Some(-3)], 0),
+            (400, &[Some(0), Some(0)], 400),
+            (day, &[Some(0), Some(0)], 500),
+            (-day, &[Some(0), Some(0)], -500),
+            (0, &[Some(day), Some(0)], 0),
+            (0, &[Some(-day), Some(0)], 0),
+            // One of two: nobody can say which is wrong; too late is better than too early.
+            (day, &[Some(0), None], 500),
+            (0, &[Some(-day), None], -day + 500),
+            // A minority of five.
+            (day, &[Some(day), Some(0), Some(0), Some(0)], 500),
+            (0, &[Some(day), Some(day), Some(0), Some(0)], 0),
+        ];
+        for (own, others, expected) in rows {
+            let mut clocks = Clocks::new(others.len() + 1, 500);
+            for (id, error) in others.iter().enumerate() {
+                if let Some(error) = error {
+                    clocks.hear(
+                        NodeId(id as u64 + 2),
+                        RIGHT_MS.saturating_add_signed(*error),
+                        at(0, 0).now_ns,
+                    );
+                }
+            }
+            // A while later: others' clocks are taken to have run on.
+            let context = clocks.bound(at(70, RIGHT_MS.saturating_add_signed(own) + 70));
+            let error = context.wall_ms as i64 - RIGHT_MS as i64 - 70;
+            assert_eq!(error, expected, "own {own}, others {others:?}");
+        }
+    }
+
+    #[test]
+    fn before_a_majority_is_heard_the_own_clock_counts() {
+        let mut clocks = Clocks::new(5, 500);
+        clocks.hear(NodeId(2), RIGHT_MS, at(0, 0).now_ns);
+        assert_eq!(clocks.bound(at(0, RIGHT_MS + DAY_MS)).wall_ms, RIGHT_MS + DAY_MS);
+        assert_eq!(clocks.ahead_ms(at(0, RIGHT_MS + DAY_MS)), 0);
+        clocks.hear(NodeId(3), RIGHT_MS, at(0, 0).now_ns);
+        assert_eq!(clocks.bound(at(0, RIGHT_MS + DAY_MS)).wall_ms, RIGHT_MS + 500);
+        assert_eq!(clocks.ahead_ms(at(0, RIGHT_MS + DAY_MS)), DAY_MS as i64);
+        // What a peer said last counts.
+        clocks.hear(NodeId(3), RIGHT_MS + DAY_MS, at(0, 0).now_ns);
+        clocks.hear(NodeId(2), RIGHT_MS + DAY_MS, at(0, 0).now_ns);
+        assert_eq!(clocks.bound(at(0, RIGHT_MS + DAY_MS)).wall_ms, RIGHT_MS + DAY_MS);
+    }
+}
