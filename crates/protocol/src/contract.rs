@@ -123,6 +123,16 @@ pub enum Request {
         /// How fresh.
         level: ReadLevel,
     },
+    /// The same for a read of one key. A protocol that knows which keys have entries under way may answer sooner; all others take it for a
+    /// [`Request::Read`].
+    ReadKey {
+        /// The parent's name for it.
+        id: RequestId,
+        /// How fresh.
+        level: ReadLevel,
+        /// A digest of the key, as the parent's commands name it.
+        key: u64,
+    },
 }
 
 /// How fresh a read must be.

@@ -213,6 +213,10 @@ impl StateMachine for Kv {
         self.values.get(key).map_or(KvAnswer::Number(0), Value::answer)
     }
 
+    fn key_of(key: &Key) -> Option<u64> {
+        Some(u64::from(*key))
+    }
+
     fn save(&self, out: &mut Vec<u8>) {
         out.put_u32_le(self.values.len() as u32);
         for (key, value) in &self.values {
@@ -264,6 +268,13 @@ impl StateMachine for Kv {
 
     fn digest(&self) -> u64 {
         self.digest
+    }
+}
+
+/// Which key an encoded [`KvCommand`] writes, as [`StateMachine::key_of`] names it: for protocols that look at keys.
+pub fn key_of_command(command: &[u8], mark: &mut dyn FnMut(u64)) {
+    if let Ok(command) = decode_command(command) {
+        mark(u64::from(command.key()));
     }
 }
 

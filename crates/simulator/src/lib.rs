@@ -54,7 +54,10 @@ pub use clock::Clock;
 pub use fault::{
     Costs, FaultCounts, FaultKind, FaultSet, Limits, MICROSECOND_NS, MILLISECOND_NS, SECOND_NS, Swarm,
 };
-pub use kv::{Key, Kv, KvAnswer, KvClients, KvCommand, KvOperation, KvOutcome, KvWork, Workload, digest_of};
+pub use kv::{
+    Key, Kv, KvAnswer, KvClients, KvCommand, KvOperation, KvOutcome, KvWork, Workload, digest_of,
+    key_of_command,
+};
 pub use machine::StateMachine;
 pub use observer::{Observer, Violation};
 pub use process::{

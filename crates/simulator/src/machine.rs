@@ -26,6 +26,12 @@ pub trait StateMachine: Default + Clone + PartialEq + Debug {
     /// Answers from the present state.
     fn read(&self, query: &Self::Query) -> Self::Answer;
 
+    /// A digest of the one key that a query reads, if it reads one.
+    fn key_of(query: &Self::Query) -> Option<u64> {
+        let _ = query;
+        None
+    }
+
     /// Appends the whole state. O(state).
     fn save(&self, out: &mut Vec<u8>);
 

@@ -251,8 +251,12 @@ where
                 Request::Propose { id, command: self.parent.draft(&command) }
             }
             Ask::Read(query, level) => {
+                let key = M::key_of(&query);
                 let id = self.parent.admit(Pending { client, token, query: Some(query) });
-                Request::Read { id, level }
+                match key {
+                    Some(key) => Request::ReadKey { id, level, key },
+                    None => Request::Read { id, level },
+                }
             }
         };
         self.handle(Input::Request(request), context, disk, out);

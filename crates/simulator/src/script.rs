@@ -19,7 +19,7 @@
 //! | command | meaning |
 //! |---|---|
 //! | `nodes N [key=value ..]` | begins: N nodes on empty disks; the keys go to [`Story::config`], but for `chunk_bytes=` and `timers=on` (show timers being set) |
-//! | `request n1 propose TEXT`, `request n1 read linearizable\|lease\|stale` | the parent asks |
+//! | `request n1 propose TEXT`, `request n1 read linearizable\|lease\|stale [key=N]` | the parent asks |
 //! | `deliver [n1>n2 ..] [n1 ..] [count=N] [drop=n1>n2 ..] [all]` | delivers what is in flight on these links (from these nodes), dropping some; `all`: and what that gives rise to |
 //! | `drop n1>n2`, `duplicate n1>n2` | loses, doubles what is in flight there |
 //! | `delay n1>n2`, `arrive` | takes what is in flight there out of the way; all that was taken arrives now, after later messages |

@@ -133,7 +133,9 @@ impl Protocol for Raft {
             Input::Start => self.start(context.now_ns, out),
             Input::Message { from, message } => self.on_message(from, message, context, out),
             Input::Request(Request::Propose { id, command }) => self.propose(id, command, context, out),
-            Input::Request(Request::Read { id, level }) => self.on_read(id, level, context.now_ns, out),
+            Input::Request(Request::Read { id, level } | Request::ReadKey { id, level, .. }) => {
+                self.on_read(id, level, context.now_ns, out)
+            }
             Input::Timer(Timer::Election) => self.on_election_timer(context.now_ns, out),
             Input::Timer(Timer::Heartbeat) => self.on_heartbeat_timer(context.now_ns, out),
             Input::Durable(lsn) => self.on_durable(lsn, context, out),

@@ -125,7 +125,9 @@ impl Protocol for LeaderFollower {
             Input::Message { from: CATALOG, message } => self.on_catalog(message, context, out),
             Input::Message { from, message } => self.on_peer(from, message, out),
             Input::Request(Request::Propose { id, command }) => self.propose(id, command, context, out),
-            Input::Request(Request::Read { id, level }) => self.on_read(id, level, context.now_ns, out),
+            Input::Request(Request::Read { id, level } | Request::ReadKey { id, level, .. }) => {
+                self.on_read(id, level, context.now_ns, out)
+            }
             Input::Timer(Timer::Heartbeat) => self.on_heartbeat_timer(context.now_ns, out),
             Input::Timer(Timer::Renew) => self.on_renew_timer(context.now_ns, out),
             Input::Durable(lsn) => self.on_durable(lsn, context, out),

@@ -102,10 +102,25 @@ fn request<S: Story>(stage: &mut Stage<S>, rest: &str) -> Result<(), String> {
     let (verb, argument) = what.split_once(' ').unwrap_or((what, ""));
     match (verb, argument) {
         ("propose", text) if !text.is_empty() => stage.propose(index, text),
-        ("read", "linearizable") => stage.read(index, ReadLevel::Linearizable),
-        ("read", "lease") => stage.read(index, ReadLevel::Lease),
-        ("read", "stale") => stage.read(index, ReadLevel::Stale),
-        _ => Err("`propose TEXT`, or `read linearizable|lease|stale`".into()),
+        ("read", argument) => {
+            let (level, key) = match argument.split_once(" key=") {
+                Some((level, key)) => {
+                    (level, Some(key.parse().map_err(|_| format!("`{key}` is no number"))?))
+                }
+                None => (argument, None),
+            };
+            stage.read(index, read_level(level)?, key)
+        }
+        _ => Err("`propose TEXT`, or `read linearizable|lease|stale [key=N]`".into()),
+    }
+}
+
+fn read_level(text: &str) -> Result<ReadLevel, String> {
+    match text {
+        "linearizable" => Ok(ReadLevel::Linearizable),
+        "lease" => Ok(ReadLevel::Lease),
+        "stale" => Ok(ReadLevel::Stale),
+        _ => Err(format!("`{text}`: `linearizable`, `lease` or `stale`")),
     }
 }
 

@@ -326,10 +326,14 @@ impl<S: Story> Stage<S> {
         self.input(index, Input::Request(Request::Propose { id, command }))
     }
 
-    pub(super) fn read(&mut self, index: usize, level: ReadLevel) -> Result<(), String> {
+    pub(super) fn read(&mut self, index: usize, level: ReadLevel, key: Option<u64>) -> Result<(), String> {
         self.requests += 1;
         let id = RequestId(self.requests);
-        self.input(index, Input::Request(Request::Read { id, level }))
+        let request = match key {
+            Some(key) => Request::ReadKey { id, level, key },
+            None => Request::Read { id, level },
+        };
+        self.input(index, Input::Request(request))
     }
 
     /// Delivers a message; it is lost if its link is cut.

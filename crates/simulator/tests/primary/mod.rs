@@ -336,7 +336,7 @@ impl Protocol for Primary {
             Input::Request(Request::Propose { id, command }) => {
                 self.propose(id, command.command(), context, out);
             }
-            Input::Request(Request::Read { id, .. }) => {
+            Input::Request(Request::Read { id, .. } | Request::ReadKey { id, .. }) => {
                 if self.leads() {
                     out.reply_early(Reply::ReadFrom { id, index: self.commit.max(self.read_floor) });
                 } else {
