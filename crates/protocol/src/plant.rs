@@ -63,6 +63,12 @@ plants! {
     // Leader-follower.
     (ServesPastLease, "serves-past-lease", "leader-follower", "a leader serves past the end of its lease"),
     (UnacknowledgedVisible, "unacknowledged-visible", "leader-follower", "data is visible before enough followers have it"),
+    // Chain.
+    (ChainTailAcknowledgesEarly, "chain-tail-acknowledges-early", "chain", "the tail commits before its own disk has the entry"),
+    (ChainStaleEpoch, "chain-stale-epoch", "chain", "messages and layouts of an older epoch are taken"),
+    (ChainSpliceWithoutResend, "chain-splice-without-resend", "chain", "a new neighbour is sent only what is new, not what it lacks"),
+    (ChainDirtyRead, "chain-dirty-read", "chain", "a member answers reads of keys with unapplied entries without asking the tail"),
+    (LastServerDropped, "last-server-dropped", "chain", "the last member to serve is forgotten: whoever comes first begins again"),
 }
 
 /// 0: none; else the plant's place in the list, counted from 1.

@@ -1,6 +1,9 @@
-//! Replication protocols: leader-follower.
+//! Replication protocols, each behind its own feature: leader-follower, chain.
 #![no_std]
 
 extern crate alloc;
 
+#[cfg(feature = "chain")]
+pub mod chain;
+#[cfg(feature = "leader-follower")]
 pub mod leader_follower;

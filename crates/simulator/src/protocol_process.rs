@@ -129,6 +129,7 @@ where
         out: &mut Effects<Self>,
     ) -> Result<Self, StartRefused> {
         let refused = |why: String| StartRefused { why };
+        disk.open(seed);
         let checkpoint = disk.checkpoint().cloned();
         let (machine, applied) = match &checkpoint {
             None => (M::default(), 0),

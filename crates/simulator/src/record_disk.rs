@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use keypact_protocol::{Lsn, Protocol};
@@ -40,6 +42,9 @@ pub struct RecordDisk<P: Protocol> {
     writing: [Option<Checkpoint>; 2],
     /// Records before `.0` may go once `.1` is durable.
     drop_before: Option<(Lsn, Lsn)>,
+    /// Whether the next start may find nothing, as who watches the whole cluster says.
+    losable: Option<Arc<AtomicBool>>,
+    losses: u64,
 }
 
 impl<P: Protocol> Debug for RecordDisk<P> {
@@ -61,11 +66,38 @@ impl<P: Protocol> Default for RecordDisk<P> {
             checkpoint: None,
             writing: [None, None],
             drop_before: None,
+            losable: None,
+            losses: 0,
         }
     }
 }
 
+/// Of starts at which a disk may be lost, one in so many finds it lost.
+const LOSS_ONE_IN: u64 = 3;
+
 impl<P: Protocol> RecordDisk<P> {
+    /// A disk that a start may find lost, with everything on it, while the flag is set. Whoever sets it keeps the loss within what the
+    /// protocol's contract bears.
+    #[must_use]
+    pub fn losable(flag: Arc<AtomicBool>) -> RecordDisk<P> {
+        RecordDisk { losable: Some(flag), ..RecordDisk::default() }
+    }
+
+    /// How many times it was lost.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.losses
+    }
+
+    /// A life begins; `seed` decides whether the disk is still there, if that is left open.
+    pub(crate) fn open(&mut self, seed: u64) {
+        let may_be_lost = self.losable.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
+        if may_be_lost && seed.is_multiple_of(LOSS_ONE_IN) && self.last > Lsn::ZERO {
+            let (losable, losses) = (self.losable.take(), self.losses + 1);
+            *self = RecordDisk { losable, losses, ..RecordDisk::default() };
+        }
+    }
+
     /// Appends a record, not yet durable.
     pub fn append(&mut self, record: P::Record) -> Lsn {
         self.records.push_back(record);

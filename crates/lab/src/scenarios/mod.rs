@@ -3,6 +3,7 @@
 //! A new one is a file here, a line in [`ENTRIES`], and nothing else: `keypact sim`, the tests and `cargo xtask verify` read the list.
 
 mod beyond;
+mod chain;
 mod judge;
 mod leader_follower;
 mod node;
@@ -14,6 +15,7 @@ use std::ops::Range;
 use crate::sim::{Options, SimReport, run_scenario};
 
 pub use beyond::BeyondScenario;
+pub use chain::{ChainScenario, ChainSeat, ChainSeatConfig, ChainWatch};
 pub use leader_follower::{
     LeaderFollowerClients, LeaderFollowerScenario, LeaderFollowerWatch, Seat, SeatConfig,
 };
@@ -56,6 +58,9 @@ pub(crate) static ENTRIES: &[Entry] = &[
         "leader-follower alone, with a small catalog that changes leaders",
         |seeds, options| run_scenario(&LeaderFollowerScenario, seeds, options),
     ),
+    entry("chain", "chain replication alone, with a small catalog that resplices it", |seeds, options| {
+        run_scenario(&ChainScenario, seeds, options)
+    }),
     entry(
         "beyond",
         "whole nodes under more faults than they must bear: none may serve wrong data",

@@ -1,0 +1,101 @@
+//! Recovery: the checkpoint first, then what the disk kept of the log.
+//!
+//! The log may hold entries from before the checkpoint, and behind it entries that never were committed and contradict it, because a snapshot
+//! jumped over them. Those are of an older epoch than the checkpoint's last: who made later ones had that one. So nothing needs to be
+//! written when a snapshot is taken over.
+
+use bytes::Bytes;
+use keypact_log::{CheckpointMeta, Entry, Position, Tail};
+use keypact_protocol::{Lsn, Recover, RecoveryError};
+
+use super::unapplied::Unapplied;
+use super::{Chain, Config, Life, Record};
+
+/// A member on its way back.
+#[derive(Debug)]
+pub struct Recovering {
+    config: Config,
+    seed: u64,
+    life: Option<Life>,
+    tail: Tail,
+    last: Lsn,
+}
+
+impl Recovering {
+    pub(super) fn begin(
+        config: Config,
+        checkpoint: Option<Bytes>,
+        seed: u64,
+    ) -> Result<Recovering, RecoveryError> {
+        config.validate().map_err(|error| RecoveryError { what: error.what(), lsn: Lsn::ZERO })?;
+        let meta = match checkpoint {
+            None => CheckpointMeta { position: Position::default(), stamp_ms: 0 },
+            Some(meta) => CheckpointMeta::decode(&meta)
+                .ok_or(RecoveryError { what: "a checkpoint's meta that is not chain's", lsn: Lsn::ZERO })?,
+        };
+        let tail = Tail::new(meta.position, meta.stamp_ms, config.tail_limit_bytes);
+        Ok(Recovering { config, seed, life: None, tail, last: Lsn::ZERO })
+    }
+
+    fn replay_entry(&mut self, lsn: Lsn, entry: Entry) -> Result<(), RecoveryError> {
+        let (base, last) = (self.tail.base(), self.tail.last());
+        let index = entry.index();
+        if index <= base.index {
+            // It voided everything behind it.
+            self.tail.reset(base, self.tail.base_stamp_ms());
+            return Ok(());
+        }
+        if index > last.index + 1 {
+            // Behind entries that were older than the checkpoint, and are void; else nothing of ours leaves a gap.
+            if self.tail.is_empty() {
+                return Ok(());
+            }
+            return Err(RecoveryError { what: "an entry that leaves a gap", lsn });
+        }
+        let before = self.tail.term_at(index - 1).expect("at most one past the end, and past the base");
+        if entry.term() < before {
+            if index == base.index + 1 {
+                self.tail.reset(base, self.tail.base_stamp_ms());
+                return Ok(());
+            }
+            return Err(RecoveryError { what: "an entry of an older epoch than the one before", lsn });
+        }
+        self.tail.append(entry, lsn, None);
+        Ok(())
+    }
+}
+
+impl Recover<Chain> for Recovering {
+    fn replay(&mut self, lsn: Lsn, record: Record) -> Result<(), RecoveryError> {
+        if lsn <= self.last {
+            return Err(RecoveryError { what: "a log sequence number that does not rise", lsn });
+        }
+        self.last = lsn;
+        match record {
+            Record::Entry(entry) => self.replay_entry(lsn, entry),
+            Record::Life(life) => {
+                if self.life.is_some_and(|before| before.copy != life.copy || before.start > life.start) {
+                    return Err(RecoveryError { what: "a life of another copy, or an earlier one", lsn });
+                }
+                self.life = Some(life);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(mut self) -> Chain {
+        self.tail.durable(self.last);
+        let (base, last) = (self.tail.base(), self.tail.last());
+        assert!(self.tail.durable_index() == last.index, "all that was read is durable");
+        // A copy without a name has never been heard of; 0 means "none".
+        let life = match self.life {
+            Some(Life { copy, start }) => Life { copy, start: start + 1 },
+            None => Life { copy: self.seed.max(1), start: 1 },
+        };
+        let mut unapplied = Unapplied::new(self.config.keys_of);
+        for slot in self.tail.slots_from(base.index + 1).expect("past the base") {
+            unapplied.add(slot.entry.index(), &slot.entry.command());
+        }
+        Chain::recovered(self.config, life, self.tail, unapplied, self.last, self.seed)
+    }
+}
