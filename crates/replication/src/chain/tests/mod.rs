@@ -1,1 +1,1 @@
-//! tests
+//! What scripts and the simulator do not pin.
