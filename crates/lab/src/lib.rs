@@ -2,6 +2,7 @@
 //!
 //! [`run`] is all that `keypact sim` needs: a scenario's name and seeds in, a [`SimReport`] out.
 
+pub mod claims;
 mod node_clients;
 mod node_process;
 mod node_watch;

@@ -267,6 +267,8 @@ pub struct Swarm {
 pub struct Costs {
     /// For each input of a batch.
     pub input_ns: u64,
+    /// For each command that is applied and each read that is answered.
+    pub work_ns: u64,
     /// For each message to a peer.
     pub send_ns: u64,
     /// For each answer to a client.

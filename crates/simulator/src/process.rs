@@ -177,11 +177,20 @@ pub struct Effects<P: Process> {
     pub(crate) jobs: Vec<(u64, DiskWork)>,
     pub(crate) wake_at_ns: Option<u64>,
     pub(crate) stop: Option<&'static str>,
+    /// Commands applied and reads answered; their price is [`crate::Costs::work_ns`].
+    pub(crate) worked: u64,
 }
 
 impl<P: Process> Default for Effects<P> {
     fn default() -> Self {
-        Effects { sends: Vec::new(), replies: Vec::new(), jobs: Vec::new(), wake_at_ns: None, stop: None }
+        Effects {
+            sends: Vec::new(),
+            replies: Vec::new(),
+            jobs: Vec::new(),
+            wake_at_ns: None,
+            stop: None,
+            worked: 0,
+        }
     }
 }
 
@@ -206,6 +215,11 @@ impl<P: Process> Effects<P> {
     /// Sets the one wake-up, in the process's own monotonic time, replacing its earlier setting.
     pub fn wake_at(&mut self, local_ns: u64) {
         self.wake_at_ns = Some(local_ns);
+    }
+
+    /// Has applied so many commands, or answered so many reads.
+    pub fn worked(&mut self, units: u64) {
+        self.worked += units;
     }
 
     /// Ends the process by its own decision (a disk error). The world restarts it later.

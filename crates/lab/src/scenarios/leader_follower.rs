@@ -22,7 +22,7 @@ use super::judge::check_history;
 use super::pace::let_laggards_catch_up;
 use super::raft::registers;
 
-use assigner::AssignerConfig;
+pub(crate) use assigner::AssignerConfig;
 pub use seat::{Seat, SeatConfig};
 
 /// One node.

@@ -16,6 +16,7 @@ use crate::sim::{Options, SimReport, run_scenario};
 
 pub use beyond::BeyondScenario;
 pub use chain::{ChainScenario, ChainSeat, ChainSeatConfig, ChainWatch};
+pub(crate) use leader_follower::AssignerConfig;
 pub use leader_follower::{
     LeaderFollowerClients, LeaderFollowerScenario, LeaderFollowerWatch, Seat, SeatConfig,
 };

@@ -314,6 +314,7 @@ where
     fn answer_read(&mut self, read: &Pending<M>) {
         let query = read.query.as_ref().expect("only reads are answered from the state");
         let outcome = MachineOutcome::Done(self.parent.machine.read(query));
+        self.out.worked(1);
         self.out.reply(read.client, MachineReply { token: read.token, outcome });
     }
 
@@ -324,6 +325,7 @@ where
             parent.counts.skipped += 1;
             return;
         }
+        self.out.worked(1);
         parent.applied = delivery.index;
         // Entries that a group makes for itself are empty.
         if delivery.command.is_empty() {

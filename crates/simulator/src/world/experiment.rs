@@ -93,6 +93,13 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         self.change_stopped(index, -1, false)
     }
 
+    /// From now on a node works so many times slower than the others; 1: as they do.
+    pub fn slow(&mut self, node: NodeId, factor: u64) {
+        assert!(factor > 0, "work takes time");
+        let index = self.index_of(node);
+        self.nodes[index].slow = factor;
+    }
+
     /// Restarts a process that ended by itself or by a fault at this true time.
     pub(super) fn restart_at(&mut self, index: usize, at_ns: u64) {
         self.queue.push(at_ns, Event::Restart { node: index as u16 });

@@ -241,6 +241,10 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
     fn carry_out(&mut self, index: usize) -> Result<(), Violation> {
         let mut effects = std::mem::take(&mut self.effects);
         let speaks = !effects.sends.is_empty();
+        let worked = std::mem::take(&mut effects.worked);
+        if worked > 0 {
+            self.leaves(index, self.swarm.costs.work_ns * worked, 0);
+        }
         for (to, traffic, message) in effects.sends.drain(..) {
             self.send(index, to, traffic, message)?;
         }

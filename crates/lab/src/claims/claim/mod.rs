@@ -1,0 +1,9 @@
+//! One file for each claim.
+
+pub(super) mod lag_grows;
+pub(super) mod majority_is_safe;
+pub(super) mod raft_is_live;
+pub(super) mod raft_is_safe;
+pub(super) mod reads_scale;
+pub(super) mod stale_follower_reads;
+pub(super) mod writes_at_the_leader;

@@ -1,0 +1,18 @@
+//! The claims that are measured, in order, and those that are not.
+
+use super::claim;
+use super::{Claim, NotHere};
+
+/// All that are measured here, by number.
+pub static CLAIMS: &[Claim] = &[
+    claim::reads_scale::CLAIM,
+    claim::writes_at_the_leader::CLAIM,
+    claim::stale_follower_reads::CLAIM,
+    claim::lag_grows::CLAIM,
+    claim::raft_is_safe::CLAIM,
+    claim::raft_is_live::CLAIM,
+    claim::majority_is_safe::CLAIM,
+];
+
+/// What needs more than a simulator and one process.
+pub static NOT_HERE: &[NotHere] = &[];
