@@ -69,6 +69,16 @@ plants! {
     (ChainSpliceWithoutResend, "chain-splice-without-resend", "chain", "a new neighbour is sent only what is new, not what it lacks"),
     (ChainDirtyRead, "chain-dirty-read", "chain", "a member answers reads of keys with unapplied entries without asking the tail"),
     (LastServerDropped, "last-server-dropped", "chain", "the last member to serve is forgotten: whoever comes first begins again"),
+    // Partitioning.
+    (SplitPointInBothHalves, "split-point-in-both-halves", "range", "a slice that is split keeps the split point, which the other half has, too"),
+    (RangeAnsweredInPart, "range-answered-in-part", "range", "a node answers a range query with what it has, if it has the beginning"),
+    (GiverServesOn, "giver-serves-on", "range", "a node goes on serving a slice that it is giving away"),
+    (TagToLastBrace, "tag-to-last-brace", "hash", "a hash tag goes to the last closing brace instead of the first"),
+    (PlanMovesAKeyTwice, "plan-moves-a-key-twice", "hash", "a plan takes a slice to its new owner by way of a third node"),
+    (ResumedPlanBeginsAnew, "resumed-plan-begins-anew", "hash", "a plan that is taken up again after a crash begins with its first step"),
+    (ReplicaSetOnOneHost, "replica-set-on-one-host", "ring", "a preference list takes several nodes of one host"),
+    (TokensDependOnCount, "tokens-depend-on-count", "ring", "where a node's tokens fall depends on how many nodes there are"),
+    (RingDoesNotWrap, "ring-does-not-wrap", "ring", "what lies behind the last token belongs to it, instead of the first"),
 }
 
 /// 0: none; else the plant's place in the list, counted from 1.

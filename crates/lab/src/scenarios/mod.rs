@@ -4,11 +4,15 @@
 
 mod beyond;
 mod chain;
+mod hash;
 mod judge;
 mod leader_follower;
 mod node;
 mod pace;
+mod partitioning;
 mod raft;
+mod range;
+mod ring;
 
 use std::ops::Range;
 
@@ -17,11 +21,14 @@ use crate::sim::{Options, SimReport, run_scenario};
 pub use beyond::BeyondScenario;
 pub use chain::{ChainScenario, ChainSeat, ChainSeatConfig, ChainWatch};
 pub(crate) use leader_follower::AssignerConfig;
+use hash::HashScenario;
 pub use leader_follower::{
     LeaderFollowerClients, LeaderFollowerScenario, LeaderFollowerWatch, Seat, SeatConfig,
 };
 pub use node::NodeScenario;
 pub use raft::RaftScenario;
+use range::RangeScenario;
+use ring::RingScenario;
 
 /// A scenario, for a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +68,15 @@ pub(crate) static ENTRIES: &[Entry] = &[
     ),
     entry("chain", "chain replication alone, with a small catalog that resplices it", |seeds, options| {
         run_scenario(&ChainScenario, seeds, options)
+    }),
+    entry("range", "ordered slices split, merge and move under crashes; range queries", |seeds, options| {
+        run_scenario(&RangeScenario, seeds, options)
+    }),
+    entry("hash", "slots move under crashes; keys with one tag stay together", |seeds, options| {
+        run_scenario(&HashScenario, seeds, options)
+    }),
+    entry("ring", "nodes join and leave a ring under crashes", |seeds, options| {
+        run_scenario(&RingScenario, seeds, options)
     }),
     entry(
         "beyond",
