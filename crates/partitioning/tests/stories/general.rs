@@ -8,18 +8,18 @@ use keypact_protocol::{NodeId, Wire};
 use super::{node, number};
 
 /// A map, who holds what, and a plan.
-pub struct Stage<B> {
-    pub executor: Executor<B>,
+pub(crate) struct Stage<B> {
+    pub(crate) executor: Executor<B>,
     /// Where the executor's records go, as bytes.
     log: Vec<Vec<u8>>,
     first: Map<B>,
     throttle: Throttle,
-    pub holdings: Vec<(NodeId, Holdings<B>)>,
+    pub(crate) holdings: Vec<(NodeId, Holdings<B>)>,
     now_ms: u64,
 }
 
 impl<B: Position> Stage<B> {
-    pub fn new(map: Map<B>) -> Stage<B> {
+    pub(crate) fn new(map: Map<B>) -> Stage<B> {
         let throttle = Throttle { steps_max: 1, steps_per_node_max: 1, bytes_per_s: 1_000 };
         Stage {
             executor: Executor::new(map.clone(), throttle),
@@ -31,18 +31,18 @@ impl<B: Position> Stage<B> {
         }
     }
 
-    pub fn map(&self) -> &Map<B> {
+    pub(crate) fn map(&self) -> &Map<B> {
         self.executor.map()
     }
 
-    pub fn write(&mut self, record: &ExecutorRecord<B>) {
+    pub(crate) fn write(&mut self, record: &ExecutorRecord<B>) {
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
         self.log.push(bytes);
     }
 
     /// Makes a plan towards this map, and shows what it would do.
-    pub fn plan(&mut self, wanted: &Map<B>, bytes: impl Fn(&Slice<B>) -> u64, out: &mut Vec<String>) {
+    pub(crate) fn plan(&mut self, wanted: &Map<B>, bytes: impl Fn(&Slice<B>) -> u64, out: &mut Vec<String>) {
         let plan = Plan::between(self.map(), wanted, bytes);
         for (at, step) in plan.steps.iter().enumerate() {
             out.push(format!("step {at}  {step}"));
@@ -86,7 +86,7 @@ impl<B: Position> Stage<B> {
             .expect("just put"))
     }
 
-    pub fn draw(&self, out: &mut Vec<String>) {
+    pub(crate) fn draw(&self, out: &mut Vec<String>) {
         out.push(format!("version {}", self.map().version()));
         for part in self.map().parts() {
             out.push(format!("  {:?}  {}", part.slice, super::names(&part.replicas)));
@@ -94,7 +94,7 @@ impl<B: Position> Stage<B> {
     }
 
     /// Commands that every partitioner knows. `None`: it is none of them.
-    pub fn tell(&mut self, words: &[&str], out: &mut Vec<String>) -> Option<Result<(), String>> {
+    pub(crate) fn tell(&mut self, words: &[&str], out: &mut Vec<String>) -> Option<Result<(), String>> {
         let told = match words {
             ["map"] => {
                 self.draw(out);

@@ -15,7 +15,7 @@ fn count(slice: &Slice<Slot>) -> u64 {
 }
 
 /// `slots even n1,n2,n3`.
-pub fn begin(words: &[&str]) -> Result<Stage<Slot>, String> {
+pub(crate) fn begin(words: &[&str]) -> Result<Stage<Slot>, String> {
     match words {
         ["even", list] => {
             let table = SlotTable::even(&nodes(list)?).map_err(|error| error.to_string())?;
@@ -25,7 +25,7 @@ pub fn begin(words: &[&str]) -> Result<Stage<Slot>, String> {
     }
 }
 
-pub fn tell(
+pub(crate) fn tell(
     stage: Option<&mut Stage<Slot>>,
     words: &[&str],
     members: &[Member],

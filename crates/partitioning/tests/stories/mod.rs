@@ -12,7 +12,7 @@ use general::Stage;
 
 /// A script's state.
 #[derive(Default)]
-pub struct Story {
+pub(crate) struct Story {
     members: Vec<Member>,
     range: Option<range::RangeStory>,
     hash: Option<Stage<keypact_partitioning::hash::Slot>>,
@@ -21,7 +21,7 @@ pub struct Story {
 
 impl Story {
     /// Runs one command.
-    pub fn tell(&mut self, words: &[&str], out: &mut Vec<String>) -> Result<(), String> {
+    pub(crate) fn tell(&mut self, words: &[&str], out: &mut Vec<String>) -> Result<(), String> {
         match words {
             ["member", rest @ ..] => {
                 for word in rest {

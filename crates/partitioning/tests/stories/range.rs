@@ -10,7 +10,7 @@ use super::general::Stage;
 use super::{names, nodes, number};
 
 /// A range map, and keys with their sizes.
-pub struct RangeStory {
+pub(crate) struct RangeStory {
     order: KeyOrder,
     stage: Stage<RangeKey>,
     keys: Vec<(RangeKey, u64)>,
@@ -19,7 +19,7 @@ pub struct RangeStory {
 
 impl RangeStory {
     /// `range bytes|integer n1 POINT n2 POINT n1,n2`: replicas and split points in turn.
-    pub fn begin(words: &[&str]) -> Result<RangeStory, String> {
+    pub(crate) fn begin(words: &[&str]) -> Result<RangeStory, String> {
         let [order, rest @ ..] = words else { return Err("bytes or integer?".into()) };
         let order = match *order {
             "bytes" => KeyOrder::Bytes,
@@ -43,7 +43,12 @@ impl RangeStory {
         self.keys.iter().filter(|(key, _)| slice.contains(key)).map(|(_, bytes)| bytes).sum()
     }
 
-    pub fn tell(&mut self, words: &[&str], members: &[Member], out: &mut Vec<String>) -> Result<(), String> {
+    pub(crate) fn tell(
+        &mut self,
+        words: &[&str],
+        members: &[Member],
+        out: &mut Vec<String>,
+    ) -> Result<(), String> {
         match words {
             ["find", keys @ ..] => {
                 for key in keys {

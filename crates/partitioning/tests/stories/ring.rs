@@ -7,14 +7,14 @@ use super::general::Stage;
 use super::{names, node, number};
 
 /// A ring, and the map that was made of it.
-pub struct RingStory {
+pub(crate) struct RingStory {
     ring: Ring,
     stage: Option<Stage<Point>>,
 }
 
 impl RingStory {
     /// `ring random|allocated TOKENS`: of the members told so far.
-    pub fn begin(words: &[&str], members: &[Member]) -> Result<RingStory, String> {
+    pub(crate) fn begin(words: &[&str], members: &[Member]) -> Result<RingStory, String> {
         let [how, tokens] = words else { return Err("ring random|allocated TOKENS".into()) };
         let tokens_per_weight = number(tokens)? as u32;
         let tokens = match *how {
@@ -26,7 +26,12 @@ impl RingStory {
         Ok(RingStory { ring: Ring::of(config, members).map_err(|error| error.to_string())?, stage: None })
     }
 
-    pub fn tell(&mut self, words: &[&str], members: &[Member], out: &mut Vec<String>) -> Result<(), String> {
+    pub(crate) fn tell(
+        &mut self,
+        words: &[&str],
+        members: &[Member],
+        out: &mut Vec<String>,
+    ) -> Result<(), String> {
         match words {
             ["tokens"] => out.extend(self.ring.tokens().map(|(point, node)| format!("  {point:?}  {node}"))),
             ["shares"] => {

@@ -41,6 +41,9 @@ pub(crate) struct OwnerCounts {
     pub(crate) stale_plans: u64,
 }
 
+/// What is to be written down, and what is then to be said to whom.
+pub(crate) type Heard<A> = (Option<Record<A>>, Option<(NodeId, Message<A>)>);
+
 /// What became of a request.
 pub(crate) enum Served<A> {
     /// To be written down; answered once it is durable.
@@ -161,11 +164,7 @@ impl<S: Scheme> Owner<S> {
     }
 
     /// The catalog, or another owner, says something. What is to be written down, and then said.
-    pub(crate) fn hear(
-        &mut self,
-        message: Message<S::At>,
-        catalog_at: NodeId,
-    ) -> (Option<Record<S::At>>, Option<(NodeId, Message<S::At>)>) {
+    pub(crate) fn hear(&mut self, message: Message<S::At>, catalog_at: NodeId) -> Heard<S::At> {
         self.changes += 1;
         match message {
             Message::Give { id, slice, to } => {
