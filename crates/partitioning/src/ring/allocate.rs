@@ -117,8 +117,8 @@ fn join(ring: &mut Ring, shares: &mut Shares, member: Member, index: u32) {
         let donor = shares.donor(ring);
         let at = donor as usize;
         let (len, previous, token) = shares.arcs[at].pop().expect("who owns the most has an arc");
-        // The donor keeps its token, and at least half of the arc: what is missing comes from the next donors.
-        let taken = piece.min(len / 2).max(1);
+        // The donor keeps its token and some of the arc: what is missing comes from the next donors.
+        let taken = if piece < len { piece } else { (len / 2).max(1) };
         let new = previous.wrapping_add(taken as u64);
         assert!(new != token && taken < len, "an arc of one point can't be shared");
         ring.tokens.insert(new, index);

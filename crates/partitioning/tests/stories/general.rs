@@ -16,6 +16,8 @@ pub(crate) struct Stage<B> {
     throttle: Throttle,
     pub(crate) holdings: Vec<(NodeId, Holdings<B>)>,
     now_ms: u64,
+    /// Slices of all steps that ever started.
+    started: Vec<(MoveId, Slice<B>)>,
 }
 
 impl<B: Position> Stage<B> {
@@ -28,6 +30,7 @@ impl<B: Position> Stage<B> {
             throttle,
             holdings: Vec::new(),
             now_ms: 0,
+            started: Vec::new(),
         }
     }
 
@@ -144,6 +147,7 @@ impl<B: Position> Stage<B> {
         while let Some((id, record)) = self.executor.start_next(self.now_ms) {
             self.write(&record);
             let (step, _) = self.executor.step(id).expect("it has just started");
+            self.started.push((id, step.slice.clone()));
             out.push(format!("{id}  {} tells {}: {:?}", step.sender(), super::names(&step.to), step.slice));
         }
         if out.len() == before {
@@ -197,7 +201,7 @@ impl<B: Position> Stage<B> {
         }
         let [verb, name, id, rest @ ..] = words else { return Err("who, and which step?".into()) };
         let id = self.id(id)?;
-        let slice = self.executor.step(id).map(|(step, _)| step.slice.clone());
+        let slice = self.started.iter().find(|(other, _)| *other == id).map(|(_, slice)| slice.clone());
         let held = self.holdings_of(name)?;
         let slice = slice.ok_or("no such step");
         let said = match *verb {
