@@ -32,7 +32,7 @@ enum What {
 
 /// Measure the textbook's claims, each beside a control in which it should fail
 ///
-/// Exit codes: 0 measured, whatever the verdicts are; 1 a control did not fail, so that a measurement shows less than it should; 2 can't be run.
+/// Exit codes: 0 measured, whatever the verdicts are; 1 a control did not come out otherwise, so that a measurement shows less than it should; 2 can't be run.
 #[derive(Args)]
 struct Claims {
     /// Numbers of claims [default: all]
@@ -97,13 +97,13 @@ impl Claims {
         if self.json {
             say_json(&report)?;
         }
-        let weak: Vec<_> = report.claims.iter().filter(|claim| !claim.finding.control.fails).collect();
+        let weak: Vec<_> = report.claims.iter().filter(|claim| !claim.finding.control.differs).collect();
         if weak.is_empty() {
             return Ok(());
         }
         let numbers: Vec<_> = weak.iter().map(|claim| claim.number.to_string()).collect();
         let text = format!(
-            "the control of {} did not fail: that measurement shows less than it should",
+            "the control of {} did not come out otherwise: that measurement shows less than it should",
             numbers.join(", ")
         );
         Err(Failure::wrong(text))
@@ -144,8 +144,12 @@ fn text(measured: &Measured) -> String {
         }
     };
     add(&finding.figures);
-    let failed = if finding.control.fails { "fails there, as it should" } else { "DOES NOT FAIL there" };
-    let control = format!("   control: {}; the claim {failed}\n", finding.control.what);
+    let failed = if finding.control.differs {
+        "it comes out otherwise, as it should"
+    } else {
+        "IT DOES NOT COME OUT OTHERWISE"
+    };
+    let control = format!("   control: {}; {failed}\n", finding.control.what);
     let mut rest = String::new();
     for figure in &finding.control.figures {
         rest.push_str(&format!("     {:<56} {:>14} {}\n", figure.name, shown(figure.value), figure.unit));

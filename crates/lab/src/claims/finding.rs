@@ -60,8 +60,8 @@ pub struct Control {
     pub what: String,
     /// What was seen.
     pub figures: Vec<Figure>,
-    /// Whether the claim fails in it, as it should.
-    pub fails: bool,
+    /// Whether it comes out otherwise, as it should.
+    pub differs: bool,
 }
 
 /// One line of a plot.

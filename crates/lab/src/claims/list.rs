@@ -12,6 +12,9 @@ pub static CLAIMS: &[Claim] = &[
     claim::raft_is_safe::CLAIM,
     claim::raft_is_live::CLAIM,
     claim::majority_is_safe::CLAIM,
+    claim::crdts_resolve::CLAIM,
+    claim::crdts_commute::CLAIM,
+    claim::last_write_counter::CLAIM,
 ];
 
 /// What needs more than a simulator and one process.

@@ -32,7 +32,7 @@ fn equal_seeds_give_equal_figures_and_a_whole_page() {
     let run = || claims(&[3], effort, |_| {}).expect("claim 3 is measured here");
     let (one, two) = (run(), run());
     assert_eq!(one.claims[0].finding, two.claims[0].finding);
-    assert!(one.claims[0].finding.control.fails, "{:?}", one.claims[0].finding);
+    assert!(one.claims[0].finding.control.differs, "{:?}", one.claims[0].finding);
     let page = html(&one);
     for wanted in ["uPlot", "keypact lab claims 3 --seeds 1 --first-seed 7", "\"verdict\":\"holds\""] {
         assert!(page.contains(wanted), "the page lacks {wanted}");

@@ -91,7 +91,7 @@ fn measure(effort: Effort) -> Finding {
                 Figure::new("120 %: lag after 1 s", fast[5][0], "entries"),
                 Figure::new("120 %: lag after 3 s", fast[5][1], "entries"),
             ],
-            fails: !fast_grows.contains(&true),
+            differs: !fast_grows.contains(&true),
         },
         plots: vec![Plot {
             title: "Entries that the follower lacks after 3 s".into(),

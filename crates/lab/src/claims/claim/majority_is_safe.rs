@@ -200,7 +200,7 @@ fn measure(effort: Effort) -> Finding {
         control: Control {
             what: "entries that only a minority ever had".into(),
             figures: vec![figure("on a minority", minority[0]), figure("of these, replaced", minority[3])],
-            fails: minority[3] > 0,
+            differs: minority[3] > 0,
         },
         plots: Vec::new(),
         seeds,

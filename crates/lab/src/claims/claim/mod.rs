@@ -1,6 +1,9 @@
 //! One file for each claim.
 
+pub(super) mod crdts_commute;
+pub(super) mod crdts_resolve;
 pub(super) mod lag_grows;
+pub(super) mod last_write_counter;
 pub(super) mod majority_is_safe;
 pub(super) mod raft_is_live;
 pub(super) mod raft_is_safe;

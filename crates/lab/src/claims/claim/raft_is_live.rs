@@ -78,7 +78,7 @@ fn measure(effort: Effort) -> Finding {
         control: Control {
             what: "the cut is not healed".into(),
             figures: vec![Figure::new("runs that write again", not_healed as f64, "runs")],
-            fails: not_healed == 0,
+            differs: not_healed == 0,
         },
         plots: Vec::new(),
         seeds: effort.seeds * (RUNS + 1),

@@ -97,7 +97,7 @@ fn measure(effort: Effort) -> Finding {
                 Figure::new("acknowledged appends", control_acknowledged as f64, "appends"),
                 Figure::new("lost", control_lost as f64, "appends"),
             ],
-            fails: control_lost > 0,
+            differs: control_lost > 0,
         },
         plots: Vec::new(),
         seeds: effort.seeds * 2 + seeds,

@@ -88,7 +88,7 @@ fn measure(effort: Effort) -> Finding {
                 Figure::new("reads at the leader", leader.reads as f64, "reads"),
                 Figure::new("stale", leader.share() * 100.0, "%"),
             ],
-            fails: leader.reads > 0 && leader.share() == 0.0,
+            differs: leader.reads > 0 && leader.share() == 0.0,
         },
         plots: Vec::new(),
         seeds: effort.seeds * 2,

@@ -76,7 +76,7 @@ fn measure(effort: Effort) -> Finding {
                 Figure::new("1 follower", reads[0].0, "reads/s"),
                 Figure::new("8 followers", reads[3].0, "reads/s"),
             ],
-            fails: control_growth > 2.0,
+            differs: control_growth > 2.0,
         },
         plots: vec![Plot {
             title: "Operations per second".into(),
