@@ -79,6 +79,12 @@ plants! {
     (ReplicaSetOnOneHost, "replica-set-on-one-host", "ring", "a preference list takes several nodes of one host"),
     (TokensDependOnCount, "tokens-depend-on-count", "ring", "where a node's tokens fall depends on how many nodes there are"),
     (RingDoesNotWrap, "ring-does-not-wrap", "ring", "what lies behind the last token belongs to it, instead of the first"),
+    // Two-phase commit.
+    (DecisionNotLogged, "decision-not-logged", "two-phase-commit", "a coordinator tells a commit that is not in its log"),
+    (LateCommitAccepted, "late-commit-accepted", "two-phase-commit", "a late commit of an attempt that is over is carried out"),
+    (LocksFreedOnTimeout, "locks-freed-on-timeout", "two-phase-commit", "a participant in doubt gives up by itself and frees its locks"),
+    (ReadLockReleasedAtVote, "read-lock-released-at-vote", "two-phase-commit", "who only reads lets its locks go when it votes"),
+    (PreparedDataReadable, "prepared-data-readable", "two-phase-commit", "keys that are promised to a transaction in doubt can be read"),
 }
 
 /// 0: none; else the plant's place in the list, counted from 1.

@@ -1,0 +1,5 @@
+//! Stories and laws of both machines, over logs that are vectors.
+
+mod laws;
+mod stage;
+mod stories;
