@@ -13,6 +13,7 @@ mod partitioning;
 mod raft;
 mod range;
 mod ring;
+mod two_phase_commit;
 
 use std::ops::Range;
 
@@ -20,8 +21,8 @@ use crate::sim::{Options, SimReport, run_scenario};
 
 pub use beyond::BeyondScenario;
 pub use chain::{ChainScenario, ChainSeat, ChainSeatConfig, ChainWatch};
-pub(crate) use leader_follower::AssignerConfig;
 use hash::HashScenario;
+pub(crate) use leader_follower::AssignerConfig;
 pub use leader_follower::{
     LeaderFollowerClients, LeaderFollowerScenario, LeaderFollowerWatch, Seat, SeatConfig,
 };
@@ -29,6 +30,7 @@ pub use node::NodeScenario;
 pub use raft::RaftScenario;
 use range::RangeScenario;
 use ring::RingScenario;
+use two_phase_commit::TwoPhaseCommitScenario;
 
 /// A scenario, for a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,6 +84,11 @@ pub(crate) static ENTRIES: &[Entry] = &[
         "beyond",
         "whole nodes under more faults than they must bear: none may serve wrong data",
         |seeds, options| run_scenario(&BeyondScenario, seeds, options),
+    ),
+    entry(
+        "two-phase-commit",
+        "coordinators and participants, each over a replicated log, with transactions over lists",
+        |seeds, options| run_scenario(&TwoPhaseCommitScenario, seeds, options),
     ),
 ];
 
