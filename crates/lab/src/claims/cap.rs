@@ -8,7 +8,7 @@ use keypact_simulator::{MILLISECOND_NS, SECOND_NS};
 use serde::Serialize;
 
 use super::load::{Aim, Load, Role, Sample, Task};
-use super::world::{expect, leader_follower, nodes, priced, raft};
+use super::world::{chain, expect, leader_follower, nodes, priced, raft};
 
 /// Which side of the cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -159,6 +159,8 @@ pub fn cap(seed: u64) -> CapReport {
     let mut all = Vec::new();
     let group = cut_and_heal!(raft(priced(3), Load::new(roles(STRICT)), raft_led_by_one(seed), |_| {}));
     all.extend(rows("raft", group.clients().samples()));
+    let group = cut_and_heal!(chain(priced(3), NodeId(3), Load::new(roles(STRICT)), seed));
+    all.extend(rows("chain", group.clients().samples()));
     for (name, acks) in [("leader-follower, acks 0", 0), ("leader-follower, acks 1", 1)] {
         // The catalog, which needs a majority of its own, is on the larger side.
         let load = Load::new(roles((ReadLevel::Lease, ReadLevel::Stale)));

@@ -1,15 +1,15 @@
 //! The worlds of simulated measurements: one protocol, simulated nodes with a price for their work, clients with fixed roles.
 
 use keypact_coordination::raft::{self, Raft};
-use keypact_protocol::{Incarnation, NodeId};
-use keypact_replication::leader_follower;
+use keypact_protocol::{GroupId, Incarnation, NodeId};
+use keypact_replication::{chain, leader_follower};
 use keypact_simulator::{
     Costs, Kv, MICROSECOND_NS, ProcessConfig, ProtocolProcess, RecordDisk, SECOND_NS, Setup, Swarm,
-    Violation, World,
+    Violation, World, key_of_command,
 };
 
 use super::load::{Load, Sample};
-use crate::scenarios::{AssignerConfig, Seat, SeatConfig};
+use crate::scenarios::{AssignerConfig, ChainCatalogConfig, ChainSeat, ChainSeatConfig, Seat, SeatConfig};
 
 /// What work costs on a simulated node: about what a node's profile shows for a 64-byte write on one core, and a link of one gigabit.
 pub(super) const COSTS: Costs = Costs {
@@ -23,6 +23,7 @@ pub(super) const COSTS: Costs = Costs {
 };
 
 pub(super) type RaftWorld = World<ProtocolProcess<Raft, Kv>, Load, ()>;
+pub(super) type ChainWorld = World<ProtocolProcess<ChainSeat, Kv>, Load, ()>;
 pub(super) type LeaderFollowerWorld = World<ProtocolProcess<Seat, Kv>, Load, ()>;
 
 /// Nodes 1 to `count`.
@@ -76,6 +77,32 @@ pub(super) fn leader_follower(
         };
         let assigner = (*id == catalog_at).then_some(assigner);
         ProcessConfig { protocol: SeatConfig { member, catalog_at, assigner }, pending_limit: 100_000 }
+    };
+    let setup = Setup {
+        configs: members.iter().map(config).collect(),
+        disks: members.iter().map(|_| RecordDisk::default()).collect(),
+        clients: load,
+        observer: (),
+        swarm,
+    };
+    begun(World::new(setup, seed))
+}
+
+/// A chain, node 1 its head and the last node its tail, with a small catalog on node `catalog_at`.
+pub(super) fn chain(swarm: Swarm, catalog_at: NodeId, load: Load, seed: u64) -> ChainWorld {
+    let members = nodes(swarm.nodes);
+    let group = GroupId(1);
+    let config = |id: &NodeId| {
+        let mut member = chain::Config::new(*id, group, members.clone());
+        member.keys_of = key_of_command;
+        let catalog = ChainCatalogConfig {
+            group,
+            members: members.clone(),
+            lease_ns: SECOND_NS / 2,
+            drift_bound_ppm: member.drift_bound_ppm,
+        };
+        let catalog = (*id == catalog_at).then_some(catalog);
+        ProcessConfig { protocol: ChainSeatConfig { member, catalog_at, catalog }, pending_limit: 100_000 }
     };
     let setup = Setup {
         configs: members.iter().map(config).collect(),

@@ -22,7 +22,7 @@ use super::judge::check_history;
 use super::pace::let_laggards_catch_up;
 use super::raft::registers;
 
-use catalog::CatalogConfig;
+pub(crate) use catalog::CatalogConfig;
 pub use seat::{ChainSeat, ChainSeatConfig};
 
 /// One node.

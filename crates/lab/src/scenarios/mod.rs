@@ -20,6 +20,7 @@ use std::ops::Range;
 use crate::sim::{Options, SimReport, run_scenario};
 
 pub use beyond::BeyondScenario;
+pub(crate) use chain::CatalogConfig as ChainCatalogConfig;
 pub use chain::{ChainScenario, ChainSeat, ChainSeatConfig, ChainWatch};
 use hash::HashScenario;
 pub(crate) use leader_follower::AssignerConfig;

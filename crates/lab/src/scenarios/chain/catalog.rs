@@ -195,8 +195,9 @@ impl Catalog {
                 }
             }
             Body::Synced { node, life } => {
-                if self.layout.synced(from, message.epoch, node, life) {
-                    self.reached.promoted += 1;
+                let promoted = self.layout.synced(from, message.epoch, node, life);
+                self.reached.promoted += u64::from(promoted);
+                if promoted {
                     self.tell(now_ns, &before, &mut wishes);
                 }
             }
