@@ -1,6 +1,7 @@
 //! Planted bugs: known mistakes, each with the scenario in which it must be caught.
 
 use keypact_protocol::Plant;
+use keypact_recovery::plant as recovery;
 
 /// Whether this build has the planted bugs in it (feature `plant`).
 pub const PLANTS_BUILT_IN: bool = cfg!(feature = "plant");
@@ -14,17 +15,30 @@ pub struct PlantInfo {
     pub about: &'static str,
     /// The scenario that is run if none is named.
     pub scenario: &'static str,
-    plant: Plant,
+    plant: Which,
+}
+
+/// Whose seam it is. `keypact-recovery` depends on nothing of ours, and so has its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Which {
+    Protocol(Plant),
+    Recovery(recovery::Plant),
 }
 
 /// All planted bugs, whether or not this build has them in it. A build without them can list, but not run them.
 pub fn plants() -> impl Iterator<Item = PlantInfo> {
-    Plant::ALL.iter().map(|&plant| PlantInfo {
+    let protocol = Plant::ALL.iter().map(|&plant| PlantInfo {
         name: plant.name(),
         about: plant.about(),
         scenario: plant.scenario(),
-        plant,
-    })
+        plant: Which::Protocol(plant),
+    });
+    protocol.chain(recovery::Plant::ALL.iter().map(|&plant| PlantInfo {
+        name: plant.name(),
+        about: plant.about(),
+        scenario: plant.scenario(),
+        plant: Which::Recovery(plant),
+    }))
 }
 
 /// Switches a bug on until it is dropped. One at a time in a process: whoever runs several, runs them one after the other.
@@ -34,7 +48,10 @@ pub(crate) struct Switched;
 impl Switched {
     pub(crate) fn on(plant: &PlantInfo) -> Switched {
         #[cfg(feature = "plant")]
-        keypact_protocol::switch_on(Some(plant.plant));
+        match plant.plant {
+            Which::Protocol(plant) => keypact_protocol::switch_on(Some(plant)),
+            Which::Recovery(plant) => recovery::switch_on(Some(plant)),
+        }
         let _ = plant.plant;
         Switched
     }
@@ -43,7 +60,10 @@ impl Switched {
 impl Drop for Switched {
     fn drop(&mut self) {
         #[cfg(feature = "plant")]
-        keypact_protocol::switch_on(None);
+        {
+            keypact_protocol::switch_on(None);
+            recovery::switch_on(None);
+        }
     }
 }
 

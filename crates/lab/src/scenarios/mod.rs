@@ -4,7 +4,10 @@
 
 mod beyond;
 mod chain;
+mod circuit_breaker;
+mod failing_service;
 mod hash;
+mod idempotency;
 mod judge;
 mod leader_follower;
 mod node;
@@ -12,6 +15,7 @@ mod pace;
 mod partitioning;
 mod raft;
 mod range;
+mod retry;
 mod ring;
 mod two_phase_commit;
 
@@ -22,7 +26,11 @@ use crate::sim::{Options, SimReport, run_scenario};
 pub use beyond::BeyondScenario;
 pub(crate) use chain::CatalogConfig as ChainCatalogConfig;
 pub use chain::{ChainScenario, ChainSeat, ChainSeatConfig, ChainWatch};
+pub use circuit_breaker::{BreakerClients, CircuitBreakerScenario};
+pub use failing_service::{EffectWatch, Reached, Service};
 use hash::HashScenario;
+use hash::HashScenario;
+pub use idempotency::{IdempotencyScenario, TokenClients};
 pub(crate) use leader_follower::AssignerConfig;
 pub use leader_follower::{
     LeaderFollowerClients, LeaderFollowerScenario, LeaderFollowerWatch, Seat, SeatConfig,
@@ -30,6 +38,7 @@ pub use leader_follower::{
 pub use node::NodeScenario;
 pub use raft::RaftScenario;
 use range::RangeScenario;
+pub use retry::{RetryClients, RetryScenario};
 use ring::RingScenario;
 use two_phase_commit::TwoPhaseCommitScenario;
 
@@ -90,6 +99,19 @@ pub(crate) static ENTRIES: &[Entry] = &[
         "two-phase-commit",
         "coordinators and participants, each over a replicated log, with transactions over lists",
         |seeds, options| run_scenario(&TwoPhaseCommitScenario, seeds, options),
+        "idempotency",
+        "tokens and sessions, before a service that crashes between effect and answer",
+        |seeds, options| run_scenario(&IdempotencyScenario, seeds, options),
+    ),
+    entry(
+        "retry",
+        "policy, jitter and budget, before a service that fails in many ways",
+        |seeds, options| run_scenario(&RetryScenario, seeds, options),
+    ),
+    entry(
+        "circuit-breaker",
+        "a breaker for each service, while services fail, are slow, fall silent and crash",
+        |seeds, options| run_scenario(&CircuitBreakerScenario, seeds, options),
     ),
 ];
 
