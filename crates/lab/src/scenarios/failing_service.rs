@@ -330,8 +330,8 @@ impl Service {
     }
 
     fn open(&mut self, client: ClientId, ask: Ask, context: Context) {
-        let opened = self.once.open(context.wall_ms).expect("memory does not fail");
-        if let Ok((session, position)) = opened {
+        // Refused if all sessions are busy: the client asks again.
+        if let Ok((session, position)) = self.once.open(context.wall_ms) {
             self.appended.insert(position, (client, ask, Told::Opened(session), true));
         }
     }

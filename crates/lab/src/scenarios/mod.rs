@@ -29,7 +29,6 @@ pub use chain::{ChainScenario, ChainSeat, ChainSeatConfig, ChainWatch};
 pub use circuit_breaker::{BreakerClients, CircuitBreakerScenario};
 pub use failing_service::{EffectWatch, Reached, Service};
 use hash::HashScenario;
-use hash::HashScenario;
 pub use idempotency::{IdempotencyScenario, TokenClients};
 pub(crate) use leader_follower::AssignerConfig;
 pub use leader_follower::{
@@ -99,6 +98,8 @@ pub(crate) static ENTRIES: &[Entry] = &[
         "two-phase-commit",
         "coordinators and participants, each over a replicated log, with transactions over lists",
         |seeds, options| run_scenario(&TwoPhaseCommitScenario, seeds, options),
+    ),
+    entry(
         "idempotency",
         "tokens and sessions, before a service that crashes between effect and answer",
         |seeds, options| run_scenario(&IdempotencyScenario, seeds, options),

@@ -54,6 +54,8 @@ pub enum OnceError<E> {
     Store(E),
     /// The store failed before. Nothing was done.
     Stopped,
+    /// The ledger refused. Nothing was done.
+    Refused(Refused),
 }
 
 impl<E: fmt::Display> fmt::Display for OnceError<E> {
@@ -61,6 +63,7 @@ impl<E: fmt::Display> fmt::Display for OnceError<E> {
         match self {
             OnceError::Store(error) => write!(f, "may be stored or not: {error}"),
             OnceError::Stopped => f.write_str("nothing was done: the store has failed before"),
+            OnceError::Refused(refused) => refused.fmt(f),
         }
     }
 }
@@ -192,21 +195,17 @@ impl<S: Store, W> Once<S, W> {
         self.sync()
     }
 
-    /// Opens a session; its number may be given out once its record is durable (position returned).
+    /// Opens a session. Returns its number, which may be given out once its record is durable, and the record's position.
     ///
     /// # Errors
-    /// [`OnceError`], or `Ok(Err(Refused))` if no session can give way.
-    pub fn open(&mut self, now_ms: u64) -> Result<Result<(u64, u64), Refused>, OnceError<S::Error>> {
+    /// [`OnceError`]; refused if no session can give way.
+    pub fn open(&mut self, now_ms: u64) -> Result<(u64, u64), OnceError<S::Error>> {
         if self.stopped {
             return Err(OnceError::Stopped);
         }
-        match self.ledger.open(now_ms) {
-            Err(refused) => Ok(Err(refused)),
-            Ok(session) => {
-                let position = self.store(&Record::Opened { session, at_ms: now_ms })?;
-                Ok(Ok((session, position)))
-            }
-        }
+        let session = self.ledger.open(now_ms).map_err(OnceError::Refused)?;
+        let position = self.store(&Record::Opened { session, at_ms: now_ms })?;
+        Ok((session, position))
     }
 
     /// Begins a new log with this state and all that is remembered.

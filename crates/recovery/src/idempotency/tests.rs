@@ -135,7 +135,7 @@ fn a_token_is_a_uuid_of_version_7() {
 fn recovery_and_compaction_remember_the_same() {
     let config = Config { answers_max: 2, session_window: 4, ..Config::default() };
     let mut once: Once<MemoryStore, u32> = Once::recover(config, MemoryStore::default(), [], |_| {});
-    let (session, _) = once.open(NOW_MS).expect("memory does not fail").expect("there is room");
+    let (session, _) = once.open(NOW_MS).expect("there is room");
     let sequenced = Ticket::Sequenced { session, sequence: 1 };
     for (ticket, effect) in [(token(1, 0), b"a"), (token(2, 0), b"b"), (token(3, 0), b"c"), (sequenced, b"d")]
     {

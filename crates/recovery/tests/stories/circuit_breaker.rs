@@ -10,7 +10,7 @@ use super::{Story, number, number_or, setting};
 const MS: u64 = 1_000_000;
 
 #[derive(Default)]
-pub struct Breaker {
+pub(crate) struct Breaker {
     now_ms: u64,
     breaker: Option<CircuitBreaker>,
     permits: BTreeMap<String, Permit>,

@@ -12,7 +12,7 @@ use super::{Story, number, number_or, setting};
 /// Tokens need times above zero, and times need a day.
 const DAY_MS: u64 = 1_700_000_000_000;
 
-pub struct Ledgers {
+pub(crate) struct Ledgers {
     now_ms: u64,
     config: Config,
     once: Once<MemoryStore, u64>,
@@ -156,8 +156,7 @@ impl Story for Ledgers {
                 out.push(format!("have waited too long: {waiters:?}"));
             }
             ["open"] => {
-                let opened = self.once.open(DAY_MS + self.now_ms).map_err(|error| format!("{error:?}"))?;
-                out.push(match opened {
+                out.push(match self.once.open(DAY_MS + self.now_ms) {
                     Ok((session, _)) => format!("session {session}"),
                     Err(refused) => refused.to_string(),
                 });

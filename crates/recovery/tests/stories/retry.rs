@@ -11,7 +11,7 @@ use super::{Story, number, number_or, setting};
 const MS: u64 = 1_000_000;
 
 #[derive(Default)]
-pub struct Retries {
+pub(crate) struct Retries {
     now_ms: u64,
     policy: Policy,
     budget: Option<Budget>,
