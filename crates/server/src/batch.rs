@@ -92,6 +92,9 @@ impl Core {
         }
         self.node.flush(context, &mut self.world);
         assert!(self.inbox.is_empty(), "inputs come from sockets and threads, not from the node");
+        // The group asks again after a while.
+        let unread = self.world.unread.drain(..);
+        self.inbox.extend(unread.map(|(group, to)| NodeInput::CheckpointRead { group, to, chunk: None }));
         self.spare = inputs;
         self.submit();
         self.write_links(stuck);

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,12 +13,21 @@ use bytes::Bytes;
 use keypact_node::NodeInput;
 use keypact_protocol::{GroupId, NodeId, SnapshotChunk};
 use keypact_storage::{CheckpointWriter, Checkpoints, Disk, RateLimit, StorageError};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc;
 
 /// Bytes that may be written at once.
 const BURST_BYTES: u64 = 256 << 10;
 
-/// What the node asks. Each but `Abort` is answered, and a group asks for one thing at a time, so the queue is short.
+/// Jobs that may wait. Of its own checkpoint and of a snapshot that comes in a group asks for one thing at a time, and an `Abort` ends
+/// either, so these are few; what is read for peers is limited below, since a new leader asks anew while the disk still owes answers to
+/// the one before.
+const JOBS: usize = 256;
+/// Reads that may wait; for more the node is told that they failed, and asks again later.
+const READS: usize = 128;
+/// Answers that may wait for the node; then the thread waits.
+pub(crate) const ANSWERS: usize = 64;
+
+/// What the node asks. Each but `Abort` is answered.
 #[derive(Debug)]
 pub(crate) enum Job {
     Begin { group: GroupId, meta: Bytes },
@@ -33,7 +44,9 @@ pub(crate) type Answer = Result<NodeInput, StorageError>;
 /// The node's end.
 #[derive(Debug)]
 pub(crate) struct CheckpointThread {
-    jobs: Option<Sender<Job>>,
+    jobs: Option<SyncSender<Job>>,
+    /// Reads that wait.
+    reads: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -42,13 +55,14 @@ impl CheckpointThread {
     pub(crate) fn spawn<D>(
         checkpoints: Checkpoints<D>,
         bytes_per_second: u64,
-        answers: UnboundedSender<Answer>,
+        answers: mpsc::Sender<Answer>,
     ) -> io::Result<CheckpointThread>
     where
         D: Disk + Send + 'static,
         D::File: Send + Sync,
     {
-        let (jobs, queue) = channel();
+        let (jobs, queue) = sync_channel(JOBS);
+        let reads = Arc::new(AtomicUsize::new(0));
         let writer = Writer {
             checkpoints,
             own: BTreeMap::new(),
@@ -56,17 +70,34 @@ impl CheckpointThread {
             rate: RateLimit::new(bytes_per_second, BURST_BYTES),
             began: Instant::now(),
             later: Vec::new(),
+            reads: reads.clone(),
             answers,
         };
         let thread =
             std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || writer.run(&queue))?;
-        Ok(CheckpointThread { jobs: Some(jobs), thread: Some(thread) })
+        Ok(CheckpointThread { jobs: Some(jobs), reads, thread: Some(thread) })
     }
 
-    /// Asks for something.
+    /// Asks for something; never waits.
+    ///
+    /// # Panics
+    /// If a group asks for more than one thing at a time, a bug.
     pub(crate) fn ask(&self, job: Job) {
-        // If the thread is gone its answers' channel is closed, by which the node learns it.
-        let _ = self.jobs.as_ref().expect("open until it is dropped").send(job);
+        match self.jobs.as_ref().expect("open until it is dropped").try_send(job) {
+            // If the thread is gone its answers' channel is closed, by which the node learns it.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => panic!("a group asks for one thing at a time"),
+        }
+    }
+
+    /// Asks for a chunk for a peer, unless too many such wait; whether it was asked for.
+    pub(crate) fn read(&self, group: GroupId, to: NodeId, chunk: u32) -> bool {
+        if self.reads.load(Ordering::Relaxed) >= READS {
+            return false;
+        }
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.ask(Job::Read { group, to, chunk });
+        true
     }
 }
 
@@ -88,7 +119,8 @@ struct Writer<D: Disk> {
     began: Instant,
     /// Answers that the rate holds back.
     later: Vec<(Instant, NodeInput)>,
-    answers: UnboundedSender<Answer>,
+    reads: Arc<AtomicUsize>,
+    answers: mpsc::Sender<Answer>,
 }
 
 impl<D: Disk> Writer<D> {
@@ -104,7 +136,7 @@ impl<D: Disk> Writer<D> {
                 Ok(job) => {
                     if let Err(error) = self.take(job) {
                         // If nobody listens the node is stopping anyway.
-                        let _ = self.answers.send(Err(error));
+                        let _ = self.answers.blocking_send(Err(error));
                         return;
                     }
                 }
@@ -122,7 +154,7 @@ impl<D: Disk> Writer<D> {
     }
 
     fn answer(&self, input: NodeInput) {
-        let _ = self.answers.send(Ok(input));
+        let _ = self.answers.blocking_send(Ok(input));
     }
 
     /// Answers once so many bytes may have been written.
@@ -158,6 +190,7 @@ impl<D: Disk> Writer<D> {
                 );
             }
             Job::Read { group, to, chunk } => {
+                self.reads.fetch_sub(1, Ordering::Relaxed);
                 let chunk = self.read(group, chunk)?;
                 self.answer(NodeInput::CheckpointRead { group, to, chunk });
             }

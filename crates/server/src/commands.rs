@@ -217,14 +217,16 @@ fn select(index: &[u8]) -> Result<Value, ErrorReply> {
 }
 
 /// Compares digests, so that the time it takes tells nothing of the password.
+pub(crate) fn is_password(expected: &str, given: &[u8]) -> bool {
+    let (a, b) = (Sha256::digest(expected.as_bytes()), Sha256::digest(given));
+    a.iter().zip(b.iter()).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
+}
+
 fn authenticate(expected: Option<&str>, user: &[u8], given: &[u8]) -> Result<(), ErrorReply> {
     let is_right = match expected {
         // As Redis' `nopass`: any password will do.
         None => true,
-        Some(expected) => {
-            let (a, b) = (Sha256::digest(expected.as_bytes()), Sha256::digest(given));
-            a.iter().zip(b.iter()).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
-        }
+        Some(expected) => is_password(expected, given),
     };
     match is_right && user == b"default" {
         true => Ok(()),

@@ -200,7 +200,7 @@ impl Engine {
     }
 
     /// The checkpoints' thread answers.
-    pub(crate) async fn hear_checkpoints(self: Rc<Self>, mut answers: mpsc::UnboundedReceiver<Answer>) {
+    pub(crate) async fn hear_checkpoints(self: Rc<Self>, mut answers: mpsc::Receiver<Answer>) {
         loop {
             match answers.recv().await {
                 Some(Ok(input)) => self.input(input),

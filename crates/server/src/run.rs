@@ -22,7 +22,7 @@ use crate::metrics::{Figures, Log2};
 use crate::node_thread::Engine;
 use crate::settings::{Listeners, Settings, Shutdown};
 use crate::world::World;
-use crate::{Identity, ServeError, clock, http, random};
+use crate::{Identity, ServeError, checkpoint_thread, clock, http, random};
 
 /// What a node did until it was stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -144,13 +144,15 @@ fn serve(
     let limits = settings.limits;
     let news = Arc::new(Notify::new());
     let log = LogThread::spawn(recovered.wal, news.clone()).map_err(system("start the log's thread"))?;
-    let (answers, checkpoint_answers) = mpsc::unbounded_channel();
+    let (answers, checkpoint_answers) = mpsc::channel(checkpoint_thread::ANSWERS);
     let checkpoints = CheckpointThread::spawn(checkpoints, limits.checkpoint_bytes_per_second, answers)
         .map_err(system("start the checkpoints' thread"))?;
     let (questions, http_questions) = mpsc::channel(http::QUESTIONS);
     let http_shutdown = Shutdown::new();
     let Listeners { resp, peer, http: http_listener } = listeners;
-    let http = http::spawn(http_listener, questions, http_shutdown.clone())
+    let http_password = http::password_for(&http_listener, settings.password.as_deref())
+        .map_err(system("read a listening socket's address"))?;
+    let http = http::spawn(http_listener, questions, http_password, http_shutdown.clone())
         .map_err(system("start the admin HTTP's thread"))?;
     let world = World {
         connections: Connections::new(clock::wall_ms()),
@@ -161,6 +163,7 @@ fn serve(
         in_flight_bytes: 0,
         wake_at_ns: u64::MAX,
         drop_before: None,
+        unread: Vec::new(),
         now_ns: 0,
         latency_us: Log2::default(),
         figures: Figures::default(),

@@ -29,6 +29,8 @@ pub(crate) struct World {
     pub(crate) wake_at_ns: u64,
     /// Records before it are not needed; not yet told to the log.
     pub(crate) drop_before: Option<Lsn>,
+    /// Chunks of checkpoints that were asked for while too many reads waited: they are answered with "not now".
+    pub(crate) unread: Vec<(GroupId, NodeId)>,
     /// The time of the present batch.
     pub(crate) now_ns: u64,
     /// From a command's arrival to its reply, microseconds.
@@ -91,7 +93,9 @@ impl Outside for World {
     }
 
     fn checkpoint_read(&mut self, group: GroupId, to: NodeId, chunk: u32) {
-        self.checkpoints.ask(Job::Read { group, to, chunk });
+        if !self.checkpoints.read(group, to, chunk) {
+            self.unread.push((group, to));
+        }
     }
 
     fn incoming_chunk(&mut self, group: GroupId, chunk: SnapshotChunk) {

@@ -123,7 +123,7 @@ impl Up {
         let resp = &places[0].member.resp;
         if let Some(port) = self.port.filter(|port| !resp.ends_with(&format!(":{port}"))) {
             return Err(Failure::cannot(format!(
-                "{shown} holds a cluster whose node 1 is at {resp}, not at port {port}: leave out --port, or choose another folder with --dir"
+                "{shown} holds a cluster whose node 1 is at {resp}, not at port {port}; its nodes know each other by the addresses with which it was formed, so these stay: leave out --port, or choose another folder with --dir"
             )));
         }
         if self.reads.is_some() {
