@@ -141,6 +141,15 @@ impl Entry {
         &self.bytes
     }
 
+    /// All its bytes in two parts, and the checksum that is known of the second (XXH3, 64 bits, no seed): whoever stores or sends the entry
+    /// with a checksum of that kind need not hash it again. O(1).
+    #[must_use]
+    #[inline]
+    pub fn hashed(&self) -> (&[u8], &[u8], u64) {
+        let (head, payload) = self.bytes.split_at(TERM_AT);
+        (head, payload, u64_at(head, CHECKSUM_AT))
+    }
+
     /// The command, sharing the entry's bytes.
     #[must_use]
     #[inline]

@@ -50,7 +50,13 @@ impl World {
 
 impl Outside for World {
     fn append(&mut self, group: GroupId, record: &raft::Record) -> Lsn {
-        self.appender.push_with(group, |buffer| record.encode(buffer))
+        match record.hashed() {
+            // The leader hashed the entry when it was made; a follower, when it came.
+            Some((head, payload, checksum)) => {
+                self.appender.push_with_checksum(group, &head, payload, checksum)
+            }
+            None => self.appender.push_with(group, |buffer| record.encode(buffer)),
+        }
     }
 
     fn send(&mut self, to: NodeId, traffic: Traffic, message: PeerMessage) {

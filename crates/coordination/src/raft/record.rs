@@ -42,6 +42,22 @@ pub enum Record {
     },
 }
 
+/// What an entry's record has before the part of which the checksum is known: the kind, the entry's length and its checksum.
+const ENTRY_HEAD_BYTES: usize = 13;
+
+impl Record {
+    /// The record's bytes, as [`Wire::encode`] writes them, in two parts, and the checksum that is known of the second (XXH3, 64 bits, no
+    /// seed). `None` for records without entries. O(1).
+    #[must_use]
+    pub fn hashed(&self) -> Option<([u8; ENTRY_HEAD_BYTES], &[u8], u64)> {
+        let Record::Entry(entry) = self else { return None };
+        let (before, payload, checksum) = entry.hashed();
+        let mut head = [ENTRY; ENTRY_HEAD_BYTES];
+        head[1..].copy_from_slice(before);
+        Some((head, payload, checksum))
+    }
+}
+
 impl Wire for Record {
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
