@@ -69,7 +69,7 @@ fn router(questions: Questions, password: Option<String>) -> Router {
     let mut guarded = Router::new().route("/metrics", get(metrics)).route("/status", get(status));
     if let Some(password) = password {
         let password: Arc<str> = password.into();
-        guarded = guarded.layer(middleware::from_fn_with_state(password, authorize));
+        guarded = guarded.route_layer(middleware::from_fn_with_state(password, authorize));
     }
     // For load balancers, which keep no secrets: a word each.
     Router::new()
