@@ -97,14 +97,7 @@ proptest! {
 
     #[test]
     fn records_come_back(record in record()) {
-        prop_assert_eq!(Record::decode(bytes_of(&record)), Ok(record.clone()));
-        if let Some((head, payload, checksum)) = record.hashed() {
-            // That it is the payload's is what `Entry::take` checks.
-            prop_assert_eq!(&head[5..], &checksum.to_le_bytes());
-            prop_assert_eq!([&head[..], payload].concat(), bytes_of(&record));
-        } else {
-            prop_assert!(!matches!(record, Record::Entry(_)));
-        }
+        prop_assert_eq!(Record::decode(bytes_of(&record)), Ok(record));
     }
 
     #[test]
