@@ -68,6 +68,8 @@ enum Peer {
     Etcd,
     Redis,
     RaftRs,
+    /// Crates that partition: hashring, conhash, jumphash, anchorhash, maglev. In process.
+    Partitioning,
 }
 
 impl Peer {
@@ -76,6 +78,7 @@ impl Peer {
             Peer::Etcd => "etcd",
             Peer::Redis => "redis",
             Peer::RaftRs => "raft-rs",
+            Peer::Partitioning => "partitioning",
         }
     }
 }
@@ -126,6 +129,9 @@ fn peers(
     rounds: u32,
     more: &[String],
 ) -> Result<(), Failure> {
+    if let Peer::Partitioning = peer {
+        return peers_in_process(repository, "keypact-peers-partitioning", json, rounds, more);
+    }
     let binary = repository.keypact(Build::Release)?;
     // The measuring program has a lockfile of its own, so that no peer's library reaches our dependency graph.
     let task = Task::cargo(repository, ["run", "--release", "--locked", "--manifest-path"])
@@ -134,6 +140,24 @@ fn peers(
         .argument(repository.target.join("peers"))
         .arguments(["--", peer.name(), "--rounds", &rounds.to_string(), "--keypact"])
         .argument(binary)
+        .arguments(json.then_some("--json"))
+        .arguments(more);
+    task.run()
+}
+
+/// A measuring program of its own, which needs no server: it builds in a moment.
+fn peers_in_process(
+    repository: &Repository,
+    package: &str,
+    json: bool,
+    rounds: u32,
+    more: &[String],
+) -> Result<(), Failure> {
+    let task = Task::cargo(repository, ["run", "--release", "--locked", "--manifest-path"])
+        .argument(repository.root.join("benches/peers/Cargo.toml"))
+        .argument("--target-dir")
+        .argument(repository.target.join("peers"))
+        .arguments(["-p", package, "--", "--rounds", &rounds.to_string()])
         .arguments(json.then_some("--json"))
         .arguments(more);
     task.run()

@@ -12,9 +12,6 @@ mod crc16;
 mod modulo;
 mod tag;
 
-#[cfg(test)]
-mod tests;
-
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;

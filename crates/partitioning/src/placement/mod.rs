@@ -20,9 +20,6 @@ mod execute;
 mod plan;
 mod throttle;
 
-#[cfg(test)]
-mod tests;
-
 pub use balance::{PlacementError, Unit, balance, even_out};
 pub use execute::{Executor, ExecutorError, ExecutorRecord, StepState};
 pub use plan::{DryRun, Flow, Plan, PlanError, Step};

@@ -12,9 +12,6 @@ mod order;
 mod scan;
 mod split;
 
-#[cfg(test)]
-mod tests;
-
 use alloc::vec::Vec;
 
 use keypact_protocol::NodeId;

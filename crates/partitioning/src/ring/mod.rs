@@ -16,9 +16,6 @@ mod allocate;
 mod lookup;
 mod preference;
 
-#[cfg(test)]
-mod tests;
-
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
