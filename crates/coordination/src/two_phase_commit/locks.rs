@@ -98,11 +98,13 @@ impl Locks {
 
     /// Lets go of everything that a transaction holds; nothing happens if it holds nothing. O(its locks log keys).
     pub fn release(&mut self, owner: TransactionId) {
+        let before = self.keys.len();
         for key in self.held.remove(&owner).unwrap_or_default() {
             match self.keys.get_mut(&key).expect("what is held stands at its key") {
                 Holder::Shared(holders) if holders.len() > 1 => {
                     let place = holders.binary_search(&owner).expect("a holder stands at its key");
-                    holders.remove(place);
+                    let removed = holders.remove(place);
+                    assert!(removed == owner, "only the holder lets go");
                 }
                 Holder::Shared(holders) => {
                     assert!(holders[0] == owner, "the last holder lets go");
@@ -114,6 +116,8 @@ impl Locks {
                 }
             }
         }
+        assert!(self.keys.len() <= before, "letting go locks nothing");
+        debug_assert!(!self.held.contains_key(&owner), "it holds nothing any more");
     }
 
     /// Keys that are locked.

@@ -254,7 +254,8 @@ impl Coordinator {
             answer_by_ns: now_ns + ms(self.config.answer_ms),
             resend_at_ns: now_ns,
         };
-        leading.active.insert(transaction, active);
+        let before = leading.active.insert(transaction, active);
+        assert!(before.is_none(), "a number is given once in an epoch");
         self.begin_attempt(transaction, now_ns, out);
     }
 
@@ -278,6 +279,10 @@ impl Coordinator {
         match input {
             Input::Lead { epoch } => {
                 self.step_down(out);
+                assert!(
+                    self.leading.is_none() && self.nominated.is_none(),
+                    "whoever is told to lead begins anew"
+                );
                 if epoch > self.table.epoch() {
                     self.nominated = Some(epoch);
                     out.append(CoordinatorRecord { epoch, body: CoordinatorBody::Lead });
@@ -365,6 +370,8 @@ impl Coordinator {
             };
             active.insert(committed.attempt.transaction, taken_over);
         }
+        assert!(active.len() == self.table.len(), "every logged commit is finished by whoever leads");
+        assert!(self.table.epoch() == epoch, "the table has the beginning");
         self.counters.taken_over += active.len() as u64;
         self.leading = Some(Leading { epoch, next_number: 1, active });
         self.tick(now_ns, out);
@@ -413,6 +420,7 @@ impl Coordinator {
                 false
             }
         };
+        assert!(!commit || attempt.number > 0, "no attempt 0 is ever decided");
         self.counters.told_committed += u64::from(commit);
         out.send(from, Message { attempt, body: Body::Outcome { commit } });
     }
@@ -457,6 +465,7 @@ impl Coordinator {
             active.members.iter().all(|member| member.writes || member.confirmed),
             "readers have confirmed"
         );
+        assert!(self.table.committed_of(transaction).is_none(), "a transaction is decided once");
         let writers: Vec<GroupId> = active.writers().collect();
         if writers.is_empty() {
             // Nobody has anything to do: the reads were right at the moment when all locks were held.

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use keypact_protocol::GroupId;
+use keypact_protocol::{GroupId, Plant, planted};
 
 use super::{Active, Coordinator, Outcome, Phase, Why};
 use crate::two_phase_commit::Outlet;
@@ -91,6 +91,7 @@ impl Coordinator {
         let phase = if active.members.len() == 1 { Phase::Once } else { Phase::Voting { until_ns } };
         let again = active.attempt.number > 1;
         self.counters.retried += u64::from(again);
+        assert!(self.active(transaction).attempt.number <= self.config.max_attempts, "attempts are limited");
         self.enter(transaction, phase, now_ns, out);
     }
 
@@ -104,6 +105,11 @@ impl Coordinator {
     ) {
         let until_ns = now_ns + ms(self.config.vote_ms);
         let active = self.active(transaction);
+        assert!(
+            active.members.iter().all(|member| member.voted.is_some()),
+            "nobody is asked before all have voted"
+        );
+        assert!(matches!(active.phase, Phase::Voting { .. }), "votes come while they are awaited");
         if active.members.iter().all(|member| member.writes) {
             return self.decide(transaction, now_ns, out);
         }
@@ -146,6 +152,10 @@ impl Coordinator {
         now_ns: u64,
         out: &mut impl Outlet<CoordinatorRecord>,
     ) {
+        assert!(
+            self.table.committed_of(transaction).is_some() || planted(Plant::DecisionNotLogged),
+            "nobody is told before it is logged"
+        );
         self.enter(transaction, Phase::Committed, now_ns, out);
     }
 
@@ -183,6 +193,11 @@ impl Coordinator {
     pub(super) fn finish(&mut self, transaction: TransactionId, out: &mut impl Outlet<CoordinatorRecord>) {
         let leading = self.leading.as_mut().expect("only leaders finish");
         let active = leading.active.remove(&transaction).expect("it is under way");
+        assert!(active.attempt.number > 0, "something was attempted");
+        assert!(
+            active.members.iter().all(|member| member.done || !member.writes),
+            "all writers have applied it"
+        );
         if self.table.committed_of(transaction).is_some() {
             let body = CoordinatorBody::End { transaction };
             out.append(CoordinatorRecord { epoch: leading.epoch, body });
@@ -209,6 +224,7 @@ impl Coordinator {
         self.abort_attempt(transaction, out);
         let number = self.active(transaction).attempt.number;
         let until_ns = now_ns + self.pause_ns(number);
+        assert!(number <= self.config.max_attempts, "attempts are limited");
         let (max_attempts, active) = (self.config.max_attempts, self.active(transaction));
         if why.may_retry() && number < max_attempts && until_ns < active.deadline_ns {
             active.phase = Phase::Pausing { until_ns };

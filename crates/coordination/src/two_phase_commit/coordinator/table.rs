@@ -99,6 +99,7 @@ impl CoordinatorTable {
                     attempt.transaction.epoch <= epoch,
                     "a leader decides what began in its time or before"
                 );
+                assert!(attempt.number > 0, "attempts are counted from 1");
                 let before = self.committed.insert(attempt.transaction, Committed { attempt, writers });
                 assert!(before.is_none(), "a transaction commits once");
                 Decision::Committed { attempt }

@@ -49,6 +49,10 @@ impl TwoPhaseCommitInvariants {
             Effect::Prepared { attempt } => exclusive::check(group, *attempt, table),
             Effect::Finished { by_hand: true, .. } => Ok(()),
             Effect::Finished { attempt, answer, .. } => {
+                assert!(
+                    table.prepared_of(attempt.transaction).is_none(),
+                    "the table is shown after the record"
+                );
                 if answer.is_some() {
                     self.decided_first.committed(group, *attempt)?;
                 }

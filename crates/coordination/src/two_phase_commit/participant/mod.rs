@@ -186,6 +186,7 @@ impl Participant {
         }
         let prepared = self.table.prepared_of(transaction).expect("only promises are in doubt");
         let attempt = prepared.attempt;
+        assert!(attempt.transaction == transaction, "a promise stands under its transaction");
         leading.append_finish(attempt, commit, true, out);
         Ok(())
     }
@@ -219,6 +220,7 @@ impl Participant {
 
     fn nominate(&mut self, epoch: u64, out: &mut impl Outlet<ParticipantRecord>) {
         self.step_down();
+        assert!(self.leading.is_none() && self.nominated.is_none(), "whoever is told to lead begins anew");
         if epoch > self.table.epoch() {
             self.nominated = Some(epoch);
             out.append(ParticipantRecord { epoch, body: ParticipantBody::Lead });
@@ -297,6 +299,7 @@ impl Participant {
             return;
         }
         self.nominated = None;
+        assert!(self.table.epoch() == epoch, "the table has the beginning");
         let mut locks = Locks::default();
         let mut doubts = BTreeMap::new();
         for prepared in self.table.prepared() {
@@ -305,8 +308,10 @@ impl Participant {
             let sound = taken.is_ok() || planted(Plant::PreparedDataReadable);
             assert!(sound, "promises never contradict each other");
             // An older leader may have asked already, but nobody knows when.
-            doubts.insert(transaction, Doubt { since_ns: now_ns, ask_at_ns: now_ns, asked: 0 });
+            let before = doubts.insert(transaction, Doubt { since_ns: now_ns, ask_at_ns: now_ns, asked: 0 });
+            assert!(before.is_none(), "one promise of a transaction");
         }
+        assert!(locks.holders() == doubts.len(), "promises, and nothing else, hold locks at the beginning");
         self.leading = Some(Leading {
             epoch,
             locks,
@@ -333,7 +338,9 @@ impl Participant {
         match (appending, effect) {
             (Appending::Prepare { abort }, Effect::Prepared { .. }) => {
                 let ask_at_ns = now_ns + ms(self.config.inquire_ms);
-                leading.doubts.insert(transaction, Doubt { since_ns: now_ns, ask_at_ns, asked: 0 });
+                let before =
+                    leading.doubts.insert(transaction, Doubt { since_ns: now_ns, ask_at_ns, asked: 0 });
+                assert!(before.is_none(), "one promise of a transaction");
                 self.counters.prepared += 1;
                 if abort {
                     return leading.append_finish(attempt, false, false, out);
@@ -342,7 +349,8 @@ impl Participant {
                 out.send(coordinator, Message { attempt, body: vote });
             }
             (Appending::Finish, Effect::Finished { answer, .. }) => {
-                leading.doubts.remove(&transaction);
+                let doubt = leading.doubts.remove(&transaction);
+                assert!(doubt.is_some(), "what ends was in doubt");
                 leading.locks.release(transaction);
                 match answer {
                     None => self.counters.aborted += 1,
@@ -354,12 +362,19 @@ impl Participant {
                 }
             }
             (Appending::Once, Effect::Ran { answer, .. }) => {
+                let known =
+                    self.table.finished_of(transaction).is_some() || self.table.is_forgotten(transaction);
+                assert!(known, "what was run is remembered, or so old that it is refused");
                 self.counters.ran_once += 1;
                 leading.locks.release(transaction);
                 let body = Body::Applied { answer: Some(answer.clone()) };
                 out.send(coordinator, Message { attempt, body });
             }
             (Appending::Refuse { to, why }, Effect::Refused { .. }) => {
+                assert!(
+                    self.table.is_over(attempt) || planted(Plant::LateCommitAccepted),
+                    "and stays refused"
+                );
                 let epoch = leading.epoch;
                 let body = match why {
                     Some(why) => Body::Vote { epoch, vote: Vote::No { why } },
@@ -390,7 +405,8 @@ impl Participant {
             let prepared = self.table.prepared_of(*transaction).expect("only promises are in doubt");
             let attempt = prepared.attempt;
             doubt.ask_at_ns = now_ns + inquire_ns;
-            doubt.asked += 1;
+            doubt.asked = doubt.asked.saturating_add(1);
+            assert!(doubt.ask_at_ns > now_ns, "it is not asked twice at once");
             self.counters.inquiries += 1;
             out.send(transaction.coordinator, Message { attempt, body: Body::Inquire });
             if doubt.asked > 1 {

@@ -34,6 +34,7 @@ const PROOFS_MAX: usize = 8_192;
 impl Participant {
     pub(super) fn begin_reading(&mut self, attempt: Attempt, now_ns: u64) {
         self.counters.read_only += 1;
+        assert!(self.table.prepared_of(attempt.transaction).is_none(), "a reader promises nothing");
         let expires_ns = now_ns + ms(self.config.read_lock_ms);
         let leading = self.leading.as_mut().expect("followers hold no locks");
         let reading = Reading { attempt, expires_ns, confirmed: false };
@@ -53,6 +54,7 @@ impl Participant {
         let leading = self.leading.as_mut().expect("followers don't vote");
         let reading = leading.reads.get(&attempt.transaction).expect("it holds its locks");
         assert!(reading.attempt == attempt, "of this attempt");
+        assert!(!work.writes(), "who writes does not vote so");
         if reading.confirmed {
             // A late copy of the question: the coordinator has had the answer, and the locks are gone.
             return;
@@ -80,6 +82,7 @@ impl Participant {
             }
             Some(_) if epoch == leading.epoch && leading.proofs.len() < PROOFS_MAX => {
                 let token = leading.token();
+                assert!(!leading.proofs.contains_key(&token), "tokens are new");
                 leading.proofs.insert(token, Proof::Confirm { to: from, attempt });
                 out.prove(token);
             }
@@ -104,12 +107,14 @@ impl Participant {
         store: &impl Store,
         out: &mut impl Outlet<ParticipantRecord>,
     ) {
+        assert!(!work.writes(), "who writes logs it");
         let leading = self.leading.as_mut().expect("followers hear nothing");
         leading.locks.release(attempt.transaction);
         if leading.proofs.len() >= PROOFS_MAX {
             return;
         }
         let token = leading.token();
+        assert!(!leading.proofs.contains_key(&token), "tokens are new");
         let answer = store.read(&work.operations);
         leading.proofs.insert(token, Proof::Once { to: from, attempt, answer });
         out.prove(token);
@@ -118,6 +123,7 @@ impl Participant {
     /// This replica led its epoch at some moment after it asked for the proof, so it had led it all the time before.
     pub(super) fn proven(&mut self, token: u64, out: &mut impl Outlet<ParticipantRecord>) {
         let Some(leading) = &mut self.leading else { return };
+        assert!(leading.epoch == self.table.epoch(), "a replica that sees a later epoch does not lead");
         match leading.proofs.remove(&token) {
             None => {}
             Some(Proof::Once { to, attempt, answer }) => {
@@ -159,7 +165,9 @@ impl Leading {
         let expired = old.iter().filter(|transaction| !self.reads[*transaction].confirmed).count();
         for transaction in old {
             self.end_reading(transaction);
+            debug_assert!(!self.reads.contains_key(&transaction), "it has ended");
         }
+        debug_assert!(self.reads.values().all(|reading| reading.expires_ns > now_ns), "the others go on");
         expired as u64
     }
 }

@@ -169,6 +169,7 @@ impl ParticipantTable {
                 return Effect::Void;
             }
             self.epoch = epoch;
+            debug_assert!(self.counts_are_right(), "a beginning changes nothing else");
             return Effect::Led { epoch };
         }
         if epoch != self.epoch {
@@ -186,6 +187,10 @@ impl ParticipantTable {
                 if self.is_over(attempt) || self.prepared.contains_key(&attempt.transaction) {
                     return Effect::Void;
                 }
+                assert!(
+                    !self.is_forgotten(attempt.transaction) || planted(Plant::LateCommitAccepted),
+                    "checked above"
+                );
                 let answer = store.apply(&work.operations);
                 self.remember(attempt, End::Committed { answer: answer.clone() }, false);
                 Effect::Ran { attempt, answer }
@@ -205,7 +210,9 @@ impl ParticipantTable {
             return Effect::Void;
         }
         assert!(work.writes(), "who only reads prepares nothing");
-        self.prepared.insert(attempt.transaction, Prepared { attempt, writers, work });
+        let before = self.prepared.insert(attempt.transaction, Prepared { attempt, writers, work });
+        assert!(before.is_none(), "a transaction is prepared once at a time");
+        debug_assert!(!self.is_forgotten(attempt.transaction), "what is forgotten is over");
         Effect::Prepared { attempt }
     }
 
@@ -215,6 +222,7 @@ impl ParticipantTable {
         }
         let prepared = self.prepared.remove(&attempt.transaction).expect("it was there");
         let answer = commit.then(|| store.apply(&prepared.work.operations));
+        assert!(answer.is_some() == commit, "a commit has an answer, an abort has none");
         let end = answer.clone().map_or(End::Aborted, |answer| End::Committed { answer });
         self.remember(attempt, end, by_hand);
         Effect::Finished { attempt, answer, by_hand }
@@ -239,6 +247,14 @@ impl ParticipantTable {
         self.finished.remove(&oldest);
         let newest = self.forgotten.entry(coordinator).or_insert(oldest);
         *newest = oldest.max(*newest);
+        assert!(*count >= self.max_finished, "only what is too much is dropped");
+        assert!(self.is_forgotten(oldest), "what is dropped is refused from now on");
+        debug_assert!(self.counts_are_right(), "each is counted once");
+    }
+
+    /// O(state): only in debug builds.
+    fn counts_are_right(&self) -> bool {
+        self.remembered.values().sum::<usize>() == self.finished.len()
     }
 
     /// Appends the whole state, for a checkpoint. O(state).

@@ -64,7 +64,9 @@ impl Participant {
             return self.vote_read_only(from, attempt, &work, store, out);
         }
         let leading = self.leading.as_mut().expect("still leading");
-        leading.appending.insert(transaction, (attempt, Appending::Prepare { abort: false }));
+        let before = leading.appending.insert(transaction, (attempt, Appending::Prepare { abort: false }));
+        assert!(before.is_none(), "one record at a time of a transaction");
+        debug_assert!(work.writes(), "who only reads prepares nothing");
         let body = ParticipantBody::Prepare { attempt, writers, work };
         out.append(ParticipantRecord { epoch, body });
     }
@@ -82,6 +84,8 @@ impl Participant {
             return Err(Refusal::Overloaded);
         }
         let transaction = attempt.transaction;
+        assert!(self.table.prepared_of(transaction).is_none(), "a promise is not made twice");
+        assert!(!self.table.is_over(attempt), "what is over is not admitted");
         let taken = if planted(Plant::PreparedDataReadable) {
             let doubts = &leading.doubts;
             leading.locks.take_over(transaction, &work.locks, |lock, holder| {
@@ -97,6 +101,7 @@ impl Participant {
             leading.locks.release(transaction);
             return Err(Refusal::Inadmissible);
         }
+        assert!(leading.locks.holders() <= self.config.max_transactions, "those that hold locks are limited");
         Ok(())
     }
 
@@ -152,7 +157,8 @@ impl Participant {
         match self.admit(attempt, &work, store) {
             Ok(()) if work.writes() => {
                 let leading = self.leading.as_mut().expect("still leading");
-                leading.appending.insert(transaction, (attempt, Appending::Once));
+                let before = leading.appending.insert(transaction, (attempt, Appending::Once));
+                assert!(before.is_none(), "one record at a time of a transaction");
                 let body = ParticipantBody::Once { attempt, work };
                 out.append(ParticipantRecord { epoch: leading.epoch, body });
             }
