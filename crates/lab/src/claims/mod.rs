@@ -13,6 +13,7 @@ mod finding;
 mod html;
 mod list;
 mod load;
+mod partition;
 mod world;
 
 use std::collections::BTreeSet;
