@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use keypact_ordering::clock::{Dot, DotContext, ReplicaId, VectorClock, varint};
-use keypact_protocol::{DecodeError, Wire};
+use keypact_protocol::{DecodeError, Plant, Wire, planted};
 
 use crate::causal::{DotFunction, Event};
 use crate::delegate::delegate_store;
@@ -69,6 +69,16 @@ impl Lattice for GCounter {
     type Delta = GCounter;
 
     fn merge(&mut self, other: GCounter) -> bool {
+        if planted(Plant::CounterMergeAdds) && !other.counts.is_empty() {
+            let sum = |(replica, count): (ReplicaId, u64)| (replica, count.saturating_add(other.of(replica)));
+            self.counts = self
+                .counts
+                .iter()
+                .map(sum)
+                .chain(other.counts.iter().filter(|&(r, _)| self.of(r) == 0))
+                .collect();
+            return true;
+        }
         if self.counts.contains_all(&other.counts) {
             return false;
         }
@@ -157,6 +167,12 @@ impl PnCounter {
         side.increment(amount.unsigned_abs(), replica)?;
         assert!(self.events_of(replica) - before == by.unsigned_abs(), "each unit is an event");
         Ok(if by == 0 { PnCounter::default() } else { self.of(replica) })
+    }
+
+    /// What one replica has added, and what it has taken.
+    #[must_use]
+    pub fn of_replica(&self, replica: ReplicaId) -> (u64, u64) {
+        (self.up.of(replica), self.down.of(replica))
     }
 
     /// Units that a replica has added or taken: its events. They only grow, and a replica's part of the counter is decided by them.

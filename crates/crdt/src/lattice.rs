@@ -29,7 +29,8 @@ use keypact_protocol::Wire;
 ///   lone last-writer-wins register) have empty versions and are always sent whole.
 /// - [`Lattice::delta_since`] makes one delta of all that somebody with a given version misses. It is the way to one who misses more than a
 ///   protocol still keeps deltas for. It costs time in the size of the state, and bytes in what is missing plus a few for each entry
-///   that is not.
+///   that is not. Apply it only to a state that has applied `seen`: it says that something was removed, and not by which event if that is
+///   in `seen`. A replica that asked, lost its disk, and is answered then, must not take the answer.
 /// - [`Delta::split`] cuts a delta to size. All parts but the last may be applied in any order, and none of them raises a version; *the last
 ///   must be applied after all others*, as it is what claims the events. In the given order no entry seems to be missing on the way.
 /// - A version is worth what the replica's disk is worth. Who applied a delta and lost it in a crash must not claim it; who counted an event

@@ -17,10 +17,11 @@ pub use node_process::{NodeDisk, NodeProcess, NodeReply, NodeRequest, NodeSetup}
 pub use node_watch::NodeWatch;
 pub use plants::{PLANTS_BUILT_IN, PlantInfo, plants};
 pub use scenarios::{
-    BeyondScenario, BreakerClients, ChainScenario, ChainSeat, ChainSeatConfig, ChainWatch,
-    CircuitBreakerScenario, EffectWatch, IdempotencyScenario, LeaderFollowerClients, LeaderFollowerScenario,
-    LeaderFollowerWatch, NodeScenario, RaftScenario, Reached, RetryClients, RetryScenario, ScenarioInfo,
-    Seat, SeatConfig, Service, TokenClients, scenarios,
+    BeyondScenario, BoardClients, BoardWatch, BoardWork, BreakerClients, ChainScenario, ChainSeat,
+    ChainSeatConfig, ChainWatch, CircuitBreakerScenario, CrdtScenario, EffectWatch, IdempotencyScenario,
+    LeaderFollowerClients, LeaderFollowerScenario, LeaderFollowerWatch, NodeScenario, RaftScenario, Reached,
+    Replica, ReplicaConfig, ReplicaDisk, RetryClients, RetryScenario, ScenarioInfo, Seat, SeatConfig,
+    Service, TokenClients, scenarios,
 };
 pub use sim::{Operations, Options, Progress, SimError, SimReport, SimViolation, run};
 pub use watch::{RAFT_SOMETIMES, RaftWatch};

@@ -85,6 +85,11 @@ plants! {
     (LocksFreedOnTimeout, "locks-freed-on-timeout", "two-phase-commit", "a participant in doubt gives up by itself and frees its locks"),
     (ReadLockReleasedAtVote, "read-lock-released-at-vote", "two-phase-commit", "who only reads lets its locks go when it votes"),
     (PreparedDataReadable, "prepared-data-readable", "two-phase-commit", "keys that are promised to a transaction in doubt can be read"),
+    // Conflict-free types.
+    (RemoveWithoutContext, "remove-without-context", "crdt", "a removal does not tell the others what it has seen"),
+    (ReplicaIdReused, "replica-id-reused", "crdt", "a replica that lost its disk goes on under its old identity"),
+    (ClockGoesBackwards, "clock-goes-backwards", "crdt", "a register's stamps follow the wall clock when it goes back"),
+    (CounterMergeAdds, "counter-merge-adds", "crdt", "merging counters adds up what each replica has counted"),
 }
 
 /// 0: none; else the plant's place in the list, counted from 1.

@@ -21,6 +21,7 @@ mod dot_function;
 mod dot_map;
 mod dot_set;
 mod event;
+mod product;
 mod store;
 
 pub use dot_function::DotFunction;
@@ -33,7 +34,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use keypact_ordering::clock::{Dot, DotContext, ReplicaId, Span, varint};
-use keypact_protocol::{DecodeError, Wire};
+use keypact_protocol::{DecodeError, Plant, Wire, planted};
 
 use crate::codec::Reader;
 use crate::lattice::{Delta, Lattice};
@@ -72,9 +73,12 @@ impl<S: DotStore> Causal<S> {
         let dot = event.dot();
         let Some(context) = event.into_context(&store) else { return CausalDelta::default() };
         assert!(context.contains(dot) && !self.context.contains(dot), "an event is new, and knows itself");
-        let delta = CausalDelta { store, context, events: DotContext::from_iter([dot]), whole: false };
+        let mut delta = CausalDelta { store, context, events: DotContext::from_iter([dot]), whole: false };
         let changed = self.apply(delta.clone());
         assert!(changed, "an event is news to the replica that makes it");
+        if planted(Plant::RemoveWithoutContext) && live(&delta.store).is_empty() {
+            delta.context = DotContext::from_iter([dot]);
+        }
         delta
     }
 

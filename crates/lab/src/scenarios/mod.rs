@@ -5,6 +5,7 @@
 mod beyond;
 mod chain;
 mod circuit_breaker;
+mod crdt;
 mod failing_service;
 mod hash;
 mod idempotency;
@@ -27,7 +28,9 @@ pub use beyond::BeyondScenario;
 pub(crate) use chain::CatalogConfig as ChainCatalogConfig;
 pub use chain::{ChainScenario, ChainSeat, ChainSeatConfig, ChainWatch};
 pub use circuit_breaker::{BreakerClients, CircuitBreakerScenario};
+pub use crdt::{BoardClients, BoardWatch, BoardWork, CrdtScenario, Replica, ReplicaConfig, ReplicaDisk};
 pub use failing_service::{EffectWatch, Reached, Service};
+use hash::HashScenario;
 use hash::HashScenario;
 pub use idempotency::{IdempotencyScenario, TokenClients};
 pub(crate) use leader_follower::AssignerConfig;
@@ -114,6 +117,9 @@ pub(crate) static ENTRIES: &[Entry] = &[
         "a breaker for each service, while services fail, are slow, fall silent and crash",
         |seeds, options| run_scenario(&CircuitBreakerScenario, seeds, options),
     ),
+    entry("crdt", "conflict-free types on replicas that anybody may change at any time", |seeds, options| {
+        run_scenario(&CrdtScenario, seeds, options)
+    }),
 ];
 
 /// All scenarios.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::Bytes;
-use keypact_protocol::{DecodeError, Incarnation, NodeId};
+use keypact_protocol::{DecodeError, Incarnation, NodeId, Plant, planted};
 
 use super::varint;
 
@@ -21,6 +21,9 @@ impl ReplicaId {
     #[must_use]
     pub fn of_life(node: NodeId, incarnation: Incarnation) -> Option<ReplicaId> {
         let fits = node.0 >> (64 - INCARNATION_BITS) == 0 && incarnation.0 >> INCARNATION_BITS == 0;
+        if planted(Plant::ReplicaIdReused) {
+            return fits.then_some(ReplicaId(node.0 << INCARNATION_BITS));
+        }
         fits.then_some(ReplicaId(node.0 << INCARNATION_BITS | incarnation.0))
     }
 
