@@ -71,12 +71,16 @@ impl EnableWinsFlag {
 
     /// Puts it up.
     pub fn enable(&mut self, replica: ReplicaId) -> CausalDelta<EnableWins> {
-        self.mutate(replica, EnableWins::enable)
+        let delta = self.mutate(replica, EnableWins::enable);
+        assert!(self.is_enabled(), "nothing takes it down at the same time here");
+        delta
     }
 
     /// Takes it down. The delta is empty if it is down already.
     pub fn disable(&mut self, replica: ReplicaId) -> CausalDelta<EnableWins> {
-        self.mutate(replica, EnableWins::disable)
+        let delta = self.mutate(replica, EnableWins::disable);
+        assert!(!self.is_enabled(), "all that was seen is superseded");
+        delta
     }
 }
 
@@ -89,11 +93,15 @@ impl DisableWinsFlag {
 
     /// Puts it up. The delta is empty if it is up already.
     pub fn enable(&mut self, replica: ReplicaId) -> CausalDelta<DisableWins> {
-        self.mutate(replica, DisableWins::enable)
+        let delta = self.mutate(replica, DisableWins::enable);
+        assert!(self.is_enabled(), "all that was seen is superseded");
+        delta
     }
 
     /// Takes it down.
     pub fn disable(&mut self, replica: ReplicaId) -> CausalDelta<DisableWins> {
-        self.mutate(replica, DisableWins::disable)
+        let delta = self.mutate(replica, DisableWins::disable);
+        assert!(!self.is_enabled(), "nothing puts it up at the same time here");
+        delta
     }
 }

@@ -96,6 +96,7 @@ impl<V: Clone + PartialEq + Debug + Codec> Lattice for LwwRegister<V> {
         if wins {
             *self = other;
         }
+        assert!(!wins || self.written.is_some(), "nothing wins over a write but a write");
         wins
     }
 

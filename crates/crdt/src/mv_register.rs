@@ -18,11 +18,15 @@ impl<V: Clone + PartialEq + Debug + Codec> MvRegister<V> {
 
     /// Writes a value in place of all that are seen.
     pub fn assign(&mut self, value: V, replica: ReplicaId) -> CausalDelta<DotFunction<V>> {
-        self.mutate(replica, |store, event| store.replace_all(value, event))
+        let delta = self.mutate(replica, |store, event| store.replace_all(value, event));
+        assert!(self.values().len() == 1, "who writes has seen all that is here");
+        delta
     }
 
     /// Removes all values that are seen.
     pub fn clear(&mut self, replica: ReplicaId) -> CausalDelta<DotFunction<V>> {
-        self.mutate(replica, DotFunction::clear)
+        let delta = self.mutate(replica, DotFunction::clear);
+        assert!(self.values().len() == 0, "who clears has seen all that is here");
+        delta
     }
 }

@@ -68,18 +68,24 @@ impl<K: Ord + Clone + Debug + Codec, S: DotStore> OrMap<K, S> {
     where
         K: Borrow<Q>,
     {
-        self.mutate(replica, |store, event| store.remove(key, event))
+        let delta = self.mutate(replica, |store, event| store.remove(key, event));
+        assert!(!self.contains(key), "all that was seen under the key is superseded");
+        delta
     }
 
     /// Removes all that is seen. The delta lists every key.
     pub fn clear(&mut self, replica: ReplicaId) -> CausalDelta<DotMap<K, S>> {
-        self.mutate(replica, DotMap::clear)
+        let delta = self.mutate(replica, DotMap::clear);
+        assert!(self.is_empty(), "all that was seen is superseded");
+        delta
     }
 }
 
 impl<E: Ord + Clone + Debug + Codec> OrSet<E> {
     /// Adds an element. Also if it is there already: whoever removed it meanwhile shall not have seen this.
     pub fn add(&mut self, element: E, replica: ReplicaId) -> CausalDelta<DotMap<E, DotSet>> {
-        self.update(element, replica, DotSet::renew)
+        let delta = self.update(element, replica, DotSet::renew);
+        assert!(delta.store().len() == 1 && !self.is_empty(), "an add always adds a dot");
+        delta
     }
 }

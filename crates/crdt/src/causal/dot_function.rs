@@ -80,6 +80,7 @@ impl<V: Clone + PartialEq + Debug + Codec> DotStore for DotFunction<V> {
                 changed = true;
             }
         }
+        assert!(self.entries.is_sorted_by(|a, b| a.0 < b.0), "sorted, each once");
         changed
     }
 
@@ -122,6 +123,7 @@ impl<V: Clone + PartialEq + Debug + Codec> DotStore for DotFunction<V> {
             }
             entries.push((dot, V::take(input)?));
         }
+        assert!(entries.len() == count, "all were read");
         Ok(DotFunction { entries })
     }
 

@@ -66,6 +66,7 @@ impl DotStore for DotSet {
                 changed = true;
             }
         }
+        assert!(self.dots.is_sorted_by(|a, b| a < b), "sorted, each once");
         changed
     }
 
@@ -106,6 +107,7 @@ impl DotStore for DotSet {
             }
             dots.push(dot);
         }
+        assert!(dots.len() == count, "all were read");
         Ok(DotSet { dots })
     }
 

@@ -120,6 +120,9 @@ impl DotContext {
             begin += 1;
             self.spans.drain(begin..end);
         }
+        let Span { replica, first, last } = span;
+        assert!(self.contains(Dot { replica, counter: first }), "all of the span is seen");
+        assert!(self.contains(Dot { replica, counter: last }), "all of the span is seen");
         true
     }
 
@@ -167,7 +170,9 @@ impl DotContext {
                 _ => united.push(*span),
             }
         }
+        assert!(united.len() <= self.spans.len() + other.spans.len(), "spans only join");
         self.spans = united;
+        assert!(self.is_canonical(), "what touches is one span");
     }
 
     /// The union of two.
@@ -239,7 +244,10 @@ impl DotContext {
     /// The events without gaps, from each replica's first on.
     #[must_use]
     pub fn vector(&self) -> VectorClock {
-        self.spans.iter().filter(|span| span.first == 1).map(|span| (span.replica, span.last)).collect()
+        let compact = self.spans.iter().filter(|span| span.first == 1);
+        let vector: VectorClock = compact.map(|span| (span.replica, span.last)).collect();
+        assert!(vector.len() <= self.spans.len(), "a replica has at most one span from its first event on");
+        vector
     }
 
     /// The events beyond a gap: all that [`DotContext::vector`] leaves out.
@@ -287,6 +295,7 @@ impl DotContext {
             bytes += varint::len(step) + varint::len(gap) + varint::len(span.last - span.first);
             before = Some(span);
         }
+        assert!(bytes > 2 * self.spans.len(), "a span takes three bytes at least");
         bytes
     }
 
@@ -297,6 +306,7 @@ impl DotContext {
     pub fn take(bytes: &mut Bytes) -> Result<DotContext, DecodeError> {
         let beyond = DecodeError::new("dots below 2^64");
         let count = varint::take_count(bytes, 3)?;
+        assert!(count <= bytes.len(), "what is allocated is bounded by what was sent");
         let mut spans: Vec<Span> = Vec::with_capacity(count);
         for _ in 0..count {
             let (step, gap, length) = (varint::take(bytes)?, varint::take(bytes)?, varint::take(bytes)?);
@@ -367,6 +377,7 @@ impl FromIterator<Span> for DotContext {
                 _ => spans.push(span),
             }
         }
+        assert!(spans.is_sorted_by(|a, b| a.start() < b.start()), "sorted spans stay so");
         DotContext { spans }
     }
 }

@@ -24,7 +24,9 @@ impl ReplicaId {
         if planted(Plant::ReplicaIdReused) {
             return fits.then_some(ReplicaId(node.0 << INCARNATION_BITS));
         }
-        fits.then_some(ReplicaId(node.0 << INCARNATION_BITS | incarnation.0))
+        let replica = ReplicaId(node.0 << INCARNATION_BITS | incarnation.0);
+        assert!(!fits || replica.life() == (node, incarnation), "two lives share no identity");
+        fits.then_some(replica)
     }
 
     /// Reads back [`ReplicaId::of_life`].
@@ -73,6 +75,7 @@ impl Dot {
 
     /// Appends the encoding, 2 to 20 bytes.
     pub fn put(self, out: &mut Vec<u8>) {
+        assert!(self.counter > 0, "events are counted from 1");
         varint::put(self.replica.0, out);
         varint::put(self.counter, out);
     }

@@ -32,10 +32,12 @@ impl HybridStamp {
     #[must_use]
     pub fn next(self) -> HybridStamp {
         assert!(self.wall_ms <= WALL_MS_MAX, "walls are bounded when they enter");
-        match self.count.checked_add(1) {
+        let next = match self.count.checked_add(1) {
             Some(count) => HybridStamp { wall_ms: self.wall_ms, count },
             None => HybridStamp { wall_ms: self.wall_ms + 1, count: 0 },
-        }
+        };
+        assert!(next > self, "the next stamp is later");
+        next
     }
 
     /// Appends the encoding, 2 to 14 bytes.
@@ -166,6 +168,7 @@ impl HybridClock {
         }
         self.last = self.last.max(stamp);
         assert!(self.last >= stamp, "later stamps are above what was seen");
+        assert!(self.last.wall_ms <= WALL_MS_MAX, "no stamp leaves the calendar");
         Ok(())
     }
 }

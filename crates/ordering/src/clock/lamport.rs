@@ -61,7 +61,9 @@ impl LamportClock {
 
     /// [`LamportClock::tick`], with the replica that breaks ties.
     pub fn stamp(&mut self, replica: ReplicaId) -> LamportStamp {
-        LamportStamp { time: self.tick(), replica }
+        let stamp = LamportStamp { time: self.tick(), replica };
+        assert!(stamp.time > 0, "0 is before the first event");
+        stamp
     }
 }
 

@@ -12,18 +12,22 @@ pub const BYTES_MAX: usize = 10;
 
 /// Appends `value`, 1 to [`BYTES_MAX`] bytes.
 pub fn put(mut value: u64, out: &mut Vec<u8>) {
+    let end = out.len() + len(value);
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
     }
     out.push(value as u8);
+    assert!(out.len() == end, "the length is known before");
 }
 
 /// How many bytes [`put`] writes.
 #[must_use]
 pub const fn len(value: u64) -> usize {
     let bits = 64 - (value | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
+    let bytes = bits.div_ceil(7);
+    assert!(bytes >= 1 && bytes <= BYTES_MAX, "64 bits are ten groups of seven");
+    bytes
 }
 
 /// Reads a number from the front of `bytes`.

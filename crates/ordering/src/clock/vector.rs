@@ -53,7 +53,8 @@ impl VectorClock {
     pub fn increment(&mut self, replica: ReplicaId) -> Dot {
         let counter = self.get(replica).checked_add(1).expect("2^64 events outlast any cluster");
         let dot = Dot::new(replica, counter);
-        self.observe(dot);
+        let new = self.observe(dot);
+        assert!(new && self.contains(dot), "an event is seen by who makes it, and was not before");
         dot
     }
 
@@ -82,6 +83,7 @@ impl VectorClock {
     /// Whether `dot` is the next event of its replica: all before it were seen, it was not.
     #[must_use]
     pub fn is_next(&self, dot: Dot) -> bool {
+        assert!(dot.counter > 0, "events are counted from 1");
         dot.counter - 1 == self.get(dot.replica)
     }
 
@@ -124,6 +126,7 @@ impl VectorClock {
             self.entries.sort_by_key(|&(replica, _)| replica);
         }
         assert!(self.entries.len() >= other.entries.len(), "no replica is lost by a merge");
+        assert!(self.entries.is_sorted_by(|a, b| a.0 < b.0), "each replica has one entry");
     }
 
     /// The greatest clock below both (meet): what both have seen. Over all replicas that is what is stable everywhere.
@@ -138,8 +141,10 @@ impl VectorClock {
     /// Drops a replica that left for good. Only safe once every clock that will be compared has done so.
     pub fn forget(&mut self, replica: ReplicaId) {
         if let Ok(at) = self.place(replica) {
-            self.entries.remove(at);
+            let (forgotten, _) = self.entries.remove(at);
+            assert!(forgotten == replica, "the others stay");
         }
+        assert!(self.get(replica) == 0, "a replica that is forgotten counts as unknown");
     }
 
     /// Replicas with at least one event seen.
@@ -226,6 +231,7 @@ impl FromIterator<(ReplicaId, u64)> for VectorClock {
 impl Wire for VectorClock {
     fn encode(&self, out: &mut Vec<u8>) {
         let mut before = 0;
+        assert!(self.entries.iter().all(|(_, counter)| *counter > 0), "zeros are not written");
         varint::put(self.entries.len() as u64, out);
         for &(replica, counter) in &self.entries {
             varint::put(replica.0 - before, out);

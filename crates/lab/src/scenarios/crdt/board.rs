@@ -230,8 +230,10 @@ impl Digest {
     }
 }
 
+type Put<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 /// Each with its length before it.
-fn put_parts(parts: &[&dyn Fn(&mut Vec<u8>)], out: &mut Vec<u8>) {
+fn put_parts(parts: &[Put<'_>], out: &mut Vec<u8>) {
     for put in parts {
         let at = out.len();
         out.put_u32_le(0);
