@@ -31,7 +31,6 @@ pub use circuit_breaker::{BreakerClients, CircuitBreakerScenario};
 pub use crdt::{BoardClients, BoardWatch, BoardWork, CrdtScenario, Replica, ReplicaConfig, ReplicaDisk};
 pub use failing_service::{EffectWatch, Reached, Service};
 use hash::HashScenario;
-use hash::HashScenario;
 pub use idempotency::{IdempotencyScenario, TokenClients};
 pub(crate) use leader_follower::AssignerConfig;
 pub use leader_follower::{
