@@ -98,9 +98,9 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Result<Cluster, Box<dyn Error>> {
-        let members: Vec<(NodeId, Incarnation)> = (0..3).map(|id| (NodeId(id), Incarnation(1))).collect();
+        let members: Vec<(NodeId, Incarnation)> = (1..=3).map(|id| (NodeId(id), Incarnation(1))).collect();
         let mut nodes = Vec::new();
-        for id in 0..3 {
+        for id in 1..=3 {
             let config = Config::new(NodeId(id), members.clone());
             let raft = Raft::begin(config, None, id)?.finish();
             nodes.push(Node { raft, gate: Gate::new(Lsn::ZERO), effects: Effects::default(), durable: 0 });
@@ -123,8 +123,8 @@ impl Cluster {
             }
             self.nodes[at].batch(inbox, context);
             for (to, message) in self.nodes[at].effects.sent.drain(..) {
-                let to = usize::try_from(to.0).expect("three members");
-                self.inboxes[to].push(Input::Message { from: NodeId(at as u64), message });
+                let to = usize::try_from(to.0 - 1).expect("three members");
+                self.inboxes[to].push(Input::Message { from: NodeId(at as u64 + 1), message });
             }
         }
     }

@@ -3,9 +3,10 @@
 use std::cell::Cell;
 
 use keypact_coordination::raft::{
-    AppendOutcome, Body, Config, Message, ProgressState, Raft, Record, Role, SnapshotOutcome, Timer,
+    AppendOutcome, Body, Change, Config, Membership, Message, ProgressState, Raft, Record, Role, Seat,
+    SnapshotOutcome, Timer,
 };
-use keypact_log::Position;
+use keypact_log::{Kind, Position};
 use keypact_protocol::{Incarnation, NodeId};
 use keypact_simulator::script::{Settings, Story, run_scripts};
 
@@ -13,22 +14,52 @@ use keypact_simulator::script::{Settings, Story, run_scripts};
 struct RaftStory {
     /// Whether states show the term of each entry (`show=terms`).
     shows_terms: Cell<bool>,
+    /// Or the members (`show=members`).
+    shows_members: Cell<bool>,
 }
 
 fn place(position: Position) -> String {
     format!("{}@{}", position.index, position.term)
 }
 
+fn joins(config: &mut Config, incarnation: u64) {
+    config.members.clear();
+    config.incarnation = Incarnation(incarnation);
+}
+
+fn members(membership: &Membership) -> String {
+    let each = membership.members().iter().map(|member| {
+        let seat = match member.seat {
+            Seat::Voter => "",
+            Seat::Learner => " learns",
+            Seat::Joining => " joins",
+            Seat::Leaving => " leaves",
+        };
+        let life =
+            if member.incarnation.0 == 1 { String::new() } else { format!("@{}", member.incarnation.0) };
+        format!("{}{life}{seat}", member.id)
+    });
+    let each: Vec<String> = each.collect();
+    if each.is_empty() { "unknown".into() } else { each.join(", ") }
+}
+
 impl Story for RaftStory {
     type Protocol = Raft;
 
     fn config(&self, id: NodeId, members: &[NodeId], settings: &Settings) -> Result<Config, String> {
-        let mut config = Config::new(id, members.iter().map(|id| (*id, Incarnation(1))).collect());
+        // The first so many found the group; the others join.
+        let voters = settings.number("voters")?.unwrap_or(members.len() as u64);
+        let founding = members.iter().filter(|id| id.0 <= voters).map(|id| (*id, Incarnation(1)));
+        let mut config = Config::new(id, founding.collect());
+        if id.0 > voters {
+            joins(&mut config, 1);
+        }
+        self.shows_members.set(settings.text("show") == Some("members"));
         self.shows_terms.set(settings.text("show") == Some("terms"));
         for key in settings.keys() {
             let number = || settings.number(key).map(Option::unwrap_or_default);
             match key {
-                "chunk_bytes" | "timers" | "show" => {}
+                "chunk_bytes" | "timers" | "show" | "voters" => {}
                 "lease" => config.lease = settings.text(key) == Some("on"),
                 "election_ms" => config.election_timeout_ms = number()?,
                 "jitter_ms" => config.election_jitter_ms = number()?,
@@ -44,7 +75,43 @@ impl Story for RaftStory {
         Ok(config)
     }
 
+    fn reborn(&self, config: &mut Config, losses: u64) {
+        joins(config, losses + 1);
+    }
+
+    /// `learn n4`, `learn n3@2 promote n4 remove n1`, `transfer n2`.
+    fn said(&self, text: &str) -> Result<Message, String> {
+        let mut change = Change::default();
+        let mut words = text.split_whitespace();
+        let mut transfer = None;
+        while let Some(verb) = words.next() {
+            let who = words.next().and_then(|who| who.strip_prefix('n')).ok_or("whom?")?;
+            let (id, incarnation) = who.split_once('@').unwrap_or((who, "1"));
+            let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number"));
+            let (id, incarnation) = (NodeId(number(id)?), Incarnation(number(incarnation)?));
+            match verb {
+                "learn" => change = change.learn(id, incarnation),
+                "promote" => change = change.promote(id),
+                "remove" => change = change.remove(id),
+                "transfer" => transfer = Some(id),
+                _ => return Err(format!("what is `{verb}`?")),
+            }
+        }
+        let body = transfer.map_or(Body::Change(change), |to| Body::Transfer { to });
+        Ok(Message { term: 0, incarnation: Incarnation(0), body })
+    }
+
     fn state(&self, raft: &Raft) -> String {
+        if self.shows_members.get() {
+            let role = if raft.role() == Role::Leader { "leads" } else { "follows" };
+            let members = members(raft.membership());
+            return format!(
+                "term {} {role}, last {}, commit {}, members {members}",
+                raft.term(),
+                place(raft.last()),
+                raft.commit_index()
+            );
+        }
         if self.shows_terms.get() {
             let slots = raft.tail().slots_from(raft.tail().base().index + 1).into_iter().flatten();
             let terms: Vec<String> = slots.map(|slot| slot.entry.term().to_string()).collect();
@@ -86,8 +153,14 @@ impl Story for RaftStory {
             Body::PreVoteReply { next_term, granted } => {
                 format!("pre-vote for term {next_term}: {}", if *granted { "yes" } else { "no" })
             }
-            Body::Vote { last } => format!("vote? last {}", place(*last)),
-            Body::VoteReply { granted } => format!("vote: {}", if *granted { "yes" } else { "no" }),
+            Body::Vote { last, transfer } => {
+                format!(
+                    "vote? last {}{}",
+                    place(*last),
+                    if *transfer { ", wanted by the leader" } else { "" }
+                )
+            }
+            Body::VoteReply { granted, .. } => format!("vote: {}", if *granted { "yes" } else { "no" }),
             Body::Append { prev, entries, commit, round } => {
                 format!("append after {} {entries:?} commit {commit} round {round}", place(*prev))
             }
@@ -109,12 +182,21 @@ impl Story for RaftStory {
             Body::SnapshotReply { index, outcome: SnapshotOutcome::Installed } => {
                 format!("snapshot up to {index} installed")
             }
+            Body::TimeoutNow => "campaign now".into(),
+            Body::Change(change) => format!("{change:?}"),
+            Body::Transfer { to } => format!("transfer to {to}"),
+            Body::Answer(Ok(())) => return "begun".into(),
+            Body::Answer(Err(refusal)) => return format!("refused: {refusal}"),
         };
         format!("term {} {what}", message.term)
     }
 
     fn record(&self, record: &Record) -> String {
         match record {
+            Record::Entry(entry) if entry.header().kind == Kind::Membership => {
+                let membership = Membership::decode(&entry.command()).expect("a leader wrote it");
+                format!("{entry:?}: {}", members(&membership))
+            }
             Record::Entry(entry) => format!("{entry:?}"),
             Record::HardState(hard) => {
                 let vote = hard.voted_for.map_or_else(String::new, |voted| format!(", vote for {voted}"));

@@ -19,9 +19,10 @@ pub use plants::{PLANTS_BUILT_IN, PlantInfo, plants};
 pub use scenarios::{
     BeyondScenario, BoardClients, BoardWatch, BoardWork, BreakerClients, ChainScenario, ChainSeat,
     ChainSeatConfig, ChainWatch, CircuitBreakerScenario, CrdtScenario, EffectWatch, IdempotencyScenario,
-    LeaderFollowerClients, LeaderFollowerScenario, LeaderFollowerWatch, NodeScenario, RaftScenario, Reached,
-    Replica, ReplicaConfig, ReplicaDisk, RetryClients, RetryScenario, ScenarioInfo, Seat, SeatConfig,
-    Service, TokenClients, scenarios,
+    LeaderFollowerClients, LeaderFollowerScenario, LeaderFollowerWatch, Member, MemberConfig, MemberMessage,
+    MemberRecord, MemberRecovering, MemberTimer, MemberWatch, NodeScenario, RaftScenario, Reached, Replica,
+    ReplicaConfig, ReplicaDisk, RetryClients, RetryScenario, ScenarioInfo, Seat, SeatConfig, Service,
+    TokenClients, scenarios,
 };
 pub use sim::{Operations, Options, Progress, SimError, SimReport, SimViolation, run};
 pub use watch::{RAFT_SOMETIMES, RaftWatch};

@@ -118,7 +118,7 @@ impl Disk for NodeDisk {
                 done
             }
             // A full disk stops the node, as a failed sync does; giving up leadership and reading on comes with a later version.
-            DiskDamage::Full | DiskDamage::MisdirectedWrite => false,
+            DiskDamage::Full | DiskDamage::MisdirectedWrite | DiskDamage::Lost => false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Raft's cluster-wide checks, called where the simulator calls, and what they have seen.
 
 use keypact_coordination::raft::invariants::{self, RaftInvariants};
-use keypact_coordination::raft::{Counters as RaftCounters, Raft};
+use keypact_coordination::raft::{Counters as RaftCounters, Membership, Raft};
 use keypact_protocol::NodeId;
 use keypact_simulator::{Counters, Kv, Observer, ProtocolProcess, RecordDisk, Violation};
 
@@ -17,6 +17,12 @@ impl RaftWatch {
     #[must_use]
     pub fn new(members: &[NodeId]) -> RaftWatch {
         RaftWatch { invariants: RaftInvariants::new(members), sum: RaftCounters::default() }
+    }
+
+    /// A group whose members may change: these nodes, of which the founding members are some.
+    #[must_use]
+    pub fn of(nodes: &[NodeId], founding: &Membership) -> RaftWatch {
+        RaftWatch { invariants: RaftInvariants::of(nodes, founding), sum: RaftCounters::default() }
     }
 
     /// A member begins a new life.
@@ -114,7 +120,6 @@ pub const RAFT_SOMETIMES: [&str; 17] = [
     "lease-fell-back",
     "read-index",
 ];
-
 impl Observer<ProtocolProcess<Raft, Kv>> for RaftWatch {
     fn started(
         &mut self,

@@ -33,7 +33,7 @@ pub enum Kind {
     Command = 0,
     /// Nothing: a new leader's first entry, which lets it commit what came before.
     Noop = 1,
-    /// The group's membership. Not yet used: members are fixed.
+    /// The group's membership from here on.
     Membership = 2,
 }
 

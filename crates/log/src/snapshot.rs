@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Position;
 
-/// The first byte of an encoded meta. A later version will add the members.
+/// The first byte of an encoded meta without members.
 const META_VERSION: u8 = 1;
+/// The first byte of one with members.
+const META_VERSION_MEMBERS: u8 = 2;
 /// No index or term is larger; what says so was not written by us.
 const COUNT_MAX: u64 = 1 << 62;
 
@@ -28,6 +30,12 @@ struct MetaFields {
     stamp_ms: u64,
 }
 
+#[derive(Serialize, Deserialize)]
+struct MemberFields<'a> {
+    fields: MetaFields,
+    members: &'a [u8],
+}
+
 impl CheckpointMeta {
     /// Its bytes.
     #[must_use]
@@ -38,15 +46,38 @@ impl CheckpointMeta {
         postcard::to_allocvec(&fields).expect("a vector takes any meta").into()
     }
 
-    /// Reads back what [`CheckpointMeta::encode`] wrote; `None` for anything else.
+    /// Its bytes, with who the group's members were at that entry, in the protocol's own encoding.
+    #[must_use]
+    pub fn encode_with(self, members: &[u8]) -> Bytes {
+        let Position { index, term } = self.position;
+        assert!(index.max(term) <= COUNT_MAX, "what is written can be read back");
+        let fields = MetaFields { version: META_VERSION_MEMBERS, index, term, stamp_ms: self.stamp_ms };
+        postcard::to_allocvec(&MemberFields { fields, members }).expect("a vector takes any meta").into()
+    }
+
+    /// Reads back what [`CheckpointMeta::encode`] or [`CheckpointMeta::encode_with`] wrote; `None` for anything else.
     #[must_use]
     pub fn decode(meta: &[u8]) -> Option<CheckpointMeta> {
-        let fields: MetaFields = postcard::from_bytes(meta).ok()?;
-        if fields.version != META_VERSION || fields.index.max(fields.term) > COUNT_MAX {
+        CheckpointMeta::decode_with(meta).map(|(meta, _)| meta)
+    }
+
+    /// The same, with the members; empty if it was written without.
+    #[must_use]
+    pub fn decode_with(meta: &[u8]) -> Option<(CheckpointMeta, Bytes)> {
+        let (fields, members): (MetaFields, &[u8]) = match meta.first() {
+            Some(&META_VERSION) => (postcard::from_bytes(meta).ok()?, &[]),
+            Some(&META_VERSION_MEMBERS) => {
+                let MemberFields { fields, members } = postcard::from_bytes(meta).ok()?;
+                (fields, members)
+            }
+            _ => return None,
+        };
+        if fields.index.max(fields.term) > COUNT_MAX {
             return None;
         }
         let position = Position { index: fields.index, term: fields.term };
-        Some(CheckpointMeta { position, stamp_ms: fields.stamp_ms })
+        let meta = CheckpointMeta { position, stamp_ms: fields.stamp_ms };
+        Some((meta, Bytes::copy_from_slice(members)))
     }
 }
 
@@ -186,7 +217,13 @@ mod tests {
         assert_eq!(CheckpointMeta::decode(&meta(9)), Some(CheckpointMeta { position, stamp_ms: 7 }));
         let huge = MetaFields { version: META_VERSION, index: COUNT_MAX + 1, term: 2, stamp_ms: 7 };
         assert_eq!(CheckpointMeta::decode(&postcard::to_allocvec(&huge).expect("a vector takes any")), None);
-        for bytes in [&b""[..], b"\x02\x09\x02\x07", b"\x01\x09"] {
+        let with = CheckpointMeta { position, stamp_ms: 7 }.encode_with(b"who");
+        let known = Some((CheckpointMeta { position, stamp_ms: 7 }, Bytes::from_static(b"who")));
+        assert_eq!(CheckpointMeta::decode_with(&with), known);
+        assert_eq!(CheckpointMeta::decode_with(&meta(9)).map(|(_, members)| members), Some(Bytes::new()));
+        for bytes in
+            [&b""[..], b"\x02\x09\x02\x07", b"\x03\x09\x02\x07", b"\x01\x09", &with[..with.len() - 1]]
+        {
             assert_eq!(CheckpointMeta::decode(bytes), None);
         }
     }

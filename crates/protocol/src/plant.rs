@@ -53,6 +53,10 @@ plants! {
     (LeaseIgnoresPause, "lease-ignores-pause", "raft", "a lease holds however long the leader stood still"),
     (AppliedIndexNotStored, "applied-index-not-stored", "raft", "a checkpoint says an older applied index than its data has"),
     (SnapshotWithoutLastTerm, "snapshot-without-last-term", "raft", "a snapshot does not say the term of its last entry"),
+    (LostDiskVotes, "lost-disk-votes", "raft", "a node that lost its disk votes with an empty log, and counts as who it was"),
+    (ConfigurationBeforeLogged, "configuration-before-logged", "raft", "the configuration that a change ends with is used before it is in the log"),
+    (ChangeBeforeOwnCommit, "change-before-own-commit", "raft", "a leader goes on with a change before it has committed an entry of its own term"),
+    (OldMajorityAlone, "old-majority-alone", "raft", "a majority of the old configuration decides alone while members change"),
     (TruncatesMatchingEntries, "truncates-matching-entries", "raft", "an old append cuts off entries that it does not contradict"),
     // Storage.
     (TornTailAccepted, "torn-tail-accepted", "node", "a half-written record at the end of the log is taken for a whole one"),

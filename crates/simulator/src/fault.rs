@@ -73,6 +73,8 @@ faults! {
     MisdirectedWrite = "disk-misdirected-write",
     /// See [`crate::DiskDamage::Full`].
     DiskFull = "disk-full",
+    /// See [`crate::DiskDamage::Lost`].
+    DiskLost = "disk-lost",
     /// A wall clock is off.
     Skew = "clock-skew",
     /// A wall clock jumps.

@@ -68,7 +68,7 @@ pub use protocol_process::{
     Ask, MachineOutcome, MachineReply, MachineRequest, ProcessConfig, ProtocolProcess,
 };
 pub use random::Random;
-pub use record_disk::{Checkpoint, Origin, RecordDisk};
+pub use record_disk::{Checkpoint, Origin, RecordDisk, Standing};
 pub use scenario::{Failure, Report, Scenario, run_seed, run_seeds};
 pub use trace::{Counters, TraceHash};
 pub use world::{Printer, Setup, Work, World};

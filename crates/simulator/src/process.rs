@@ -248,6 +248,8 @@ pub enum DiskDamage {
     MisdirectedWrite,
     /// No space is left, until [`Disk::heal`].
     Full,
+    /// All of it is gone; the process ends, and begins anew with an empty folder.
+    Lost,
 }
 
 /// What survives a crash.

@@ -10,8 +10,8 @@ use keypact_protocol::{
 };
 
 use crate::{
-    Applied, Checkpoint, ClientId, Counters, Effects, Process, ProcessInput, RecordDisk, StartRefused,
-    StateMachine, TraceHash,
+    Applied, Checkpoint, ClientId, Counters, Effects, Process, ProcessInput, RecordDisk, Standing,
+    StartRefused, StateMachine, TraceHash,
 };
 use parent::{Job, Parent, Pending, Wiring};
 
@@ -70,6 +70,7 @@ pub struct ProtocolProcess<P: Protocol, M: StateMachine> {
     protocol: P,
     gate: Gate<P>,
     parent: Parent<P, M>,
+    standing: Option<Standing<P>>,
 }
 
 impl<P: Protocol, M: StateMachine> fmt::Debug for ProtocolProcess<P, M> {
@@ -147,6 +148,7 @@ where
             protocol: recovery.finish(),
             gate: Gate::new(disk.durable()),
             parent: Parent::new(id, machine, applied, config.pending_limit),
+            standing: disk.standing(),
         };
         process.handle(Input::Start, context, disk, out);
         process.end_batch(context, disk, out);
@@ -186,7 +188,12 @@ where
     }
 
     fn applied(&self) -> Option<Applied> {
-        Some(Applied { index: self.parent.applied, digest: self.parent.machine.digest() })
+        let takes_part = self.standing.is_none_or(|standing| (standing.takes_part)(&self.protocol));
+        takes_part.then(|| Applied { index: self.parent.applied, digest: self.parent.machine.digest() })
+    }
+
+    fn caught_up(&self) -> bool {
+        self.standing.is_none_or(|standing| (standing.caught_up)(&self.protocol))
     }
 
     fn fingerprint(&self) -> u64 {

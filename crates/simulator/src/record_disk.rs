@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use keypact_protocol::{Lsn, Protocol};
 
-use crate::{Disk, Loss, Random};
+use crate::{Disk, DiskDamage, Loss, Random};
 
 /// A state together with the protocol's words about it; written as one, so that neither is ever there without the other.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +30,24 @@ pub enum Origin {
     Peer,
 }
 
+/// What to know of a protocol whose disk may be lost, and whose members may change.
+pub struct Standing<P: Protocol> {
+    /// What an empty folder begins with after so many losses: a record that is given before all others, under [`Lsn::ZERO`].
+    pub first_record: fn(losses: u64) -> P::Record,
+    /// Whether it has again what its disk lost.
+    pub caught_up: fn(&P) -> bool,
+    /// Whether it is one of those that must all have the same state in the end.
+    pub takes_part: fn(&P) -> bool,
+}
+
+impl<P: Protocol> Clone for Standing<P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P: Protocol> Copy for Standing<P> {}
+
 /// A log of typed records and a checkpoint.
 ///
 /// Invariants: records have consecutive numbers, of which `last` is the newest; `durable` never passes `last`.
@@ -45,6 +63,9 @@ pub struct RecordDisk<P: Protocol> {
     /// Whether the next start may find nothing, as who watches the whole cluster says.
     losable: Option<Arc<AtomicBool>>,
     losses: u64,
+    standing: Option<Standing<P>>,
+    /// See [`Standing::first_record`].
+    first_record: Option<P::Record>,
 }
 
 impl<P: Protocol> Debug for RecordDisk<P> {
@@ -68,6 +89,8 @@ impl<P: Protocol> Default for RecordDisk<P> {
             drop_before: None,
             losable: None,
             losses: 0,
+            standing: None,
+            first_record: None,
         }
     }
 }
@@ -96,6 +119,23 @@ impl<P: Protocol> RecordDisk<P> {
             let (losable, losses) = (self.losable.take(), self.losses + 1);
             *self = RecordDisk { losable, losses, ..RecordDisk::default() };
         }
+    }
+
+    /// An empty disk that may be lost as a whole.
+    #[must_use]
+    pub fn with_standing(standing: Standing<P>) -> RecordDisk<P> {
+        RecordDisk { standing: Some(standing), ..RecordDisk::default() }
+    }
+
+    pub(crate) fn standing(&self) -> Option<Standing<P>> {
+        self.standing
+    }
+
+    /// Loses everything. The next life begins with [`Standing::first_record`], if there is one.
+    pub(crate) fn lose(&mut self) {
+        let (standing, losses) = (self.standing, self.losses + 1);
+        let first_record = standing.map(|standing| (standing.first_record)(losses));
+        *self = RecordDisk { standing, losses, first_record, ..RecordDisk::default() };
     }
 
     /// Appends a record, not yet durable.
@@ -158,7 +198,13 @@ impl<P: Protocol> RecordDisk<P> {
     /// All records, oldest first, with their numbers.
     pub fn records(&self) -> impl Iterator<Item = (Lsn, &P::Record)> {
         let first = self.first();
-        self.records.iter().enumerate().map(move |(offset, record)| (Lsn(first.0 + offset as u64), record))
+        let birth = self.first_record.iter().map(|record| (Lsn::ZERO, record));
+        birth.chain(
+            self.records
+                .iter()
+                .enumerate()
+                .map(move |(offset, record)| (Lsn(first.0 + offset as u64), record)),
+        )
     }
 
     /// How many records are kept.
@@ -227,6 +273,14 @@ impl<P: Protocol> RecordDisk<P> {
 }
 
 impl<P: Protocol> Disk for RecordDisk<P> {
+    fn damage(&mut self, damage: DiskDamage, _random: &mut Random) -> bool {
+        let loses = damage == DiskDamage::Lost && self.standing.is_some();
+        if loses {
+            self.lose();
+        }
+        loses
+    }
+
     fn crash(&mut self, loss: Loss, random: &mut Random) {
         let unsynced = self.last.0 - self.durable.0;
         let kept = match loss {

@@ -31,7 +31,7 @@
 //! | `timer n1 NAME` | the timer comes due now: time goes on to it if need be |
 //! | `tick 150ms` | time goes on; due timers fire, in order |
 //! | `run 2s` | the same; after each timer all is delivered and synced |
-//! | `crash n1 [lose=unsynced\|none]`, `restart n1` | the process ends; begins anew |
+//! | `crash n1 [lose=unsynced\|none\|disk]`, `restart n1` | the process ends; begins anew; `disk`: with an empty one, see [`Story::reborn`] |
 //! | `partition n1 \| n2 n3`, `cut n1>n2`, `heal` | links are cut; all whole again |
 //! | `stabilize` | delivers and syncs everything until all is quiet; no time goes by |
 //! | `state [n1]`, `log n1` | shows |
@@ -69,6 +69,11 @@ pub trait Story {
         members: &[NodeId],
         settings: &Settings,
     ) -> Result<<Self::Protocol as Protocol>::Config, String>;
+
+    /// The node's disk was lost so often: it begins anew with an empty one.
+    fn reborn(&self, config: &mut <Self::Protocol as Protocol>::Config, losses: u64) {
+        let _ = (config, losses);
+    }
 
     /// The protocol's state, in a line.
     fn state(&self, protocol: &Self::Protocol) -> String;

@@ -192,7 +192,9 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
             }
             self.run_until(self.now_ns + POLL_NS)?;
         }
-        let live: Vec<&P> = self.nodes.iter().filter_map(|node| node.process.as_ref()).collect();
+        // Who takes no part in the end may be behind: the others are looked at first.
+        let mut live: Vec<&P> = self.nodes.iter().filter_map(|node| node.process.as_ref()).collect();
+        live.sort_by_key(|process| process.applied().is_none());
         self.clients.judge(&live)
     }
 

@@ -71,7 +71,7 @@ fn a_right_protocol_passes_and_every_fault_strikes() {
     let report = run(&Toy::with(Bug::None), 200);
     assert_eq!(report.failures, [], "{report:#?}");
     // Only a disk of bytes can be damaged; the toy's disk keeps values.
-    let others = [FaultKind::BitRot, FaultKind::MisdirectedWrite, FaultKind::DiskFull];
+    let others = [FaultKind::BitRot, FaultKind::MisdirectedWrite, FaultKind::DiskFull, FaultKind::DiskLost];
     for (kind, count) in report.faults.iter().filter(|(kind, _)| !others.contains(kind)) {
         assert!(count > 0, "{} never struck", kind.name());
     }

@@ -1,53 +1,56 @@
 //! Elections: pre-votes and votes, asked and given (paper, 5.2 and 5.4.1; thesis, 4.2.3 and 9.6).
 
 use keypact_log::Position;
-use keypact_protocol::{Context, NodeId, Plant, Sink, planted};
+use keypact_protocol::{Context, Incarnation, NodeId, Plant, Sink, planted};
 use rand::RngExt;
 
 use super::config::ns;
-use super::{Body, Config, Raft, State, Timer};
+use super::membership::{Active, Votes};
+use super::{Body, Raft, State, Timer};
 
 /// After a hint that the leader is gone, members wait this much longer at random than the election time-out, milliseconds. Far shorter than
 /// the usual jitter: a split vote costs less than waiting, since pre-votes raise no term.
 const HINT_JITTER_MS: u64 = 30;
 
-/// Who said yes, one bit a member.
+/// Who said yes, and since when they are asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ballot {
-    granted: u8,
+    granted: Votes,
     /// When the asking began.
     since_ns: u64,
 }
 
 impl Ballot {
     fn new(since_ns: u64) -> Ballot {
-        Ballot { granted: 0, since_ns }
+        Ballot { granted: Votes::default(), since_ns }
     }
 
-    fn grant(&mut self, member: usize) {
-        assert!(member < 8, "a group has at most seven members");
-        self.granted |= 1 << member;
+    fn grant(&mut self, place: usize) {
+        self.granted.add(place);
     }
 
-    fn count(self) -> usize {
-        self.granted.count_ones() as usize
+    fn decides(self, active: &Active) -> bool {
+        self.granted.decide(active)
     }
 
-    pub(super) fn assert_invariants(self, config: &Config) {
-        assert!(u32::from(self.granted) < 1 << config.members.len(), "only members vote");
+    pub(super) fn assert_invariants(self, active: &Active) {
+        self.granted.assert_invariants(active);
     }
 }
 
 impl Raft {
     pub(super) fn start(&mut self, now_ns: u64, out: &mut impl Sink<Raft>) {
         assert!(matches!(self.state, State::Follower), "every life begins as a follower");
+        if core::mem::take(&mut self.reset_owed) {
+            self.append_reset(now_ns, out);
+        }
         // A start counts as having just heard a leader: the life before may have heard one up to now, and that leader's lease relies on
         // this member's silence for a whole election time-out.
         self.last_contact_ns = now_ns;
         self.timeout_ns = self.draw_timeout_ns();
         self.election_due_ns = now_ns + self.timeout_ns;
         out.set_timer(Timer::Election, self.election_due_ns);
-        if self.config.members.len() == 1 {
+        if self.active.is_alone() {
             self.campaign(now_ns, out);
         }
     }
@@ -61,7 +64,7 @@ impl Raft {
     pub(super) fn hears_leader(&self, now_ns: u64) -> bool {
         match &self.state {
             State::Leader(leader) => {
-                leader.heard_quorum_ns(now_ns, self.quorum) + self.config.election_timeout_ns() > now_ns
+                leader.heard_quorum_ns(now_ns, &self.active) + self.config.election_timeout_ns() > now_ns
             }
             _ => now_ns < self.last_contact_ns + self.config.election_timeout_ns(),
         }
@@ -71,9 +74,12 @@ impl Raft {
         if self.is_leader() {
             return;
         }
+        if !self.may_campaign() {
+            return self.wait_for_leader(now_ns, out);
+        }
         // The timer is looked after only when it fires; a message from the leader just notes the time.
         let mut due_ns = self.election_due_ns;
-        if self.config.members.len() > 1 {
+        if !self.active.is_alone() {
             due_ns = due_ns.max(self.last_contact_ns + self.config.election_timeout_ns());
         }
         if self.leader.is_some() && now_ns < self.last_contact_ns + self.timeout_ns {
@@ -87,6 +93,26 @@ impl Raft {
         self.campaign(now_ns, out);
     }
 
+    /// Who has a vote; and who had one before the last configuration of its log, while that is not known to be committed. It may be the only
+    /// one that has it, and then the others, who go by the one before, can't decide without it. Its own vote does not count (thesis, 4.2.2).
+    pub(super) fn may_campaign(&self) -> bool {
+        let before = self.memberships.len().checked_sub(2).map(|at| &self.memberships[at].1);
+        let own = before.and_then(|before| before.member(self.config.id));
+        let own = own.filter(|own| own.incarnation == self.config.incarnation);
+        let voted = own.is_some_and(|own| own.seat.votes() || own.seat.voted());
+        self.active.has_vote() || self.active.index > self.commit && voted
+    }
+
+    /// Who may not campaign only notes that the leader is silent.
+    fn wait_for_leader(&mut self, now_ns: u64, out: &mut impl Sink<Raft>) {
+        assert!(!self.may_campaign(), "who may campaign does");
+        if now_ns >= self.last_contact_ns + self.timeout_ns {
+            self.leader = None;
+            self.state = State::Follower;
+        }
+        self.rearm_election(now_ns, out);
+    }
+
     /// Asks who would vote. Nothing changes until a majority would.
     fn campaign(&mut self, now_ns: u64, out: &mut impl Sink<Raft>) {
         if self.disk_hangs(now_ns) || self.is_installing() {
@@ -94,8 +120,7 @@ impl Raft {
         }
         assert!(!self.is_leader(), "a leader does not campaign");
         assert!(
-            self.config.members.len() == 1
-                || now_ns >= self.last_contact_ns + self.config.election_timeout_ns(),
+            self.active.is_alone() || now_ns >= self.last_contact_ns + self.config.election_timeout_ns(),
             "nobody campaigns while a lease may hold"
         );
         self.counters.pre_votes += 1;
@@ -108,15 +133,17 @@ impl Raft {
             }
             _ => Ballot::new(now_ns),
         };
-        ballot.grant(self.own_index());
+        if let Some(place) = self.own_place() {
+            ballot.grant(place);
+        }
         self.state = State::PreCandidate(ballot);
         // Tries again soon: the others may have heard the leader a little later than this member.
         let heartbeat_ns = self.config.heartbeat_ns();
         let retry_ns = heartbeat_ns / 2 + self.rng.random_range(0..=heartbeat_ns);
         self.election_due_ns = now_ns + retry_ns;
         out.set_timer(Timer::Election, self.election_due_ns);
-        if ballot.count() >= self.quorum {
-            return self.become_candidate(now_ns, out);
+        if ballot.decides(&self.active) {
+            return self.become_candidate(false, now_ns, out);
         }
         let body = Body::PreVote { next_term: self.hard.term + 1, last: self.tail.last() };
         let message = self.message(body);
@@ -133,7 +160,9 @@ impl Raft {
         self.rearm_election(now_ns, out);
     }
 
-    fn become_candidate(&mut self, now_ns: u64, out: &mut impl Sink<Raft>) {
+    /// Asks for votes. `transfer` says that the leader wants it so.
+    pub(super) fn become_candidate(&mut self, transfer: bool, now_ns: u64, out: &mut impl Sink<Raft>) {
+        assert!(self.may_campaign(), "only who may decide campaigns");
         assert!(!self.is_installing(), "a member whose state is being replaced does not campaign");
         if self.disk_hangs(now_ns) {
             // The disk stopped answering while the others were asked.
@@ -145,7 +174,7 @@ impl Raft {
         self.state = State::Candidate(Ballot::new(now_ns));
         self.election_due_ns = now_ns + self.draw_timeout_ns();
         out.set_timer(Timer::Election, self.election_due_ns);
-        let message = self.message(Body::Vote { last: self.tail.last() });
+        let message = self.message(Body::Vote { last: self.tail.last(), transfer });
         // Held until the vote for itself is durable; it counts from then on, too.
         self.broadcast(&message, |peer, message| out.send(peer, message));
     }
@@ -154,15 +183,16 @@ impl Raft {
         if !self.disk.hard_is_durable() {
             return;
         }
-        let own = self.own_index();
-        self.count_vote(own, context, out);
+        self.count_vote(self.own_place(), context, out);
     }
 
-    fn count_vote(&mut self, member: usize, context: Context, out: &mut impl Sink<Raft>) {
+    fn count_vote(&mut self, place: Option<usize>, context: Context, out: &mut impl Sink<Raft>) {
         let State::Candidate(ballot) = &mut self.state else { return };
-        ballot.grant(member);
+        if let Some(place) = place {
+            ballot.grant(place);
+        }
         // The own vote is among them only once it is durable.
-        if ballot.count() >= self.quorum && self.disk.hard_is_durable() {
+        if ballot.decides(&self.active) && self.disk.hard_is_durable() {
             self.become_leader(context, out);
         }
     }
@@ -175,7 +205,8 @@ impl Raft {
         now_ns: u64,
         out: &mut impl Sink<Raft>,
     ) {
-        let granted = next_term > self.hard.term && self.is_up_to_date(last) && !self.hears_leader(now_ns);
+        let free = self.may_vote() && next_term > self.hard.term;
+        let granted = free && self.is_up_to_date(last) && !self.hears_leader(now_ns);
         let reply = self.message(Body::PreVoteReply { next_term, granted });
         // Early: as the question, the answer binds nobody. The term in it may be forgotten, which makes it only too high.
         out.send_early(from, reply);
@@ -189,38 +220,39 @@ impl Raft {
         now_ns: u64,
         out: &mut impl Sink<Raft>,
     ) {
-        let member = self.config.member_index(from).expect("the sender was looked up");
+        let place = self.place_of(from);
         let State::PreCandidate(ballot) = &mut self.state else { return };
         if !granted || next_term != self.hard.term + 1 {
             return;
         }
-        ballot.grant(member);
-        if ballot.count() >= self.quorum {
-            self.become_candidate(now_ns, out);
+        ballot.grant(place);
+        if ballot.decides(&self.active) {
+            self.become_candidate(false, now_ns, out);
         }
     }
 
     pub(super) fn on_vote(
         &mut self,
-        from: NodeId,
+        (from, candidate): (NodeId, Incarnation),
         term: u64,
         last: Position,
+        transfer: bool,
         now_ns: u64,
         out: &mut impl Sink<Raft>,
     ) {
         if term < self.hard.term {
             self.counters.refused_stale += 1;
-            let reply = self.message(Body::VoteReply { granted: false });
+            let reply = self.message(Body::VoteReply { granted: false, candidate });
             out.send(from, reply);
             return;
         }
-        if self.hears_leader(now_ns) {
+        if !transfer && self.hears_leader(now_ns) {
             self.counters.votes_withheld += 1;
             return;
         }
         let newer = term > self.hard.term;
         let free = newer || self.hard.voted_for.is_none_or(|voted| voted == from);
-        let granted = free && self.is_up_to_date(last);
+        let granted = free && self.may_vote() && self.is_up_to_date(last);
         if newer {
             self.follow_nobody(now_ns, out);
         }
@@ -245,7 +277,7 @@ impl Raft {
             assert!(self.hard.term == term && self.hard.voted_for == Some(from), "the vote is noted");
             self.rearm_election(now_ns, out);
         }
-        let reply = self.message(Body::VoteReply { granted });
+        let reply = self.message(Body::VoteReply { granted, candidate });
         out.send(from, reply);
     }
 
@@ -253,12 +285,13 @@ impl Raft {
         &mut self,
         from: NodeId,
         granted: bool,
+        candidate: Incarnation,
         context: Context,
         out: &mut impl Sink<Raft>,
     ) {
-        let member = self.config.member_index(from).expect("the sender was looked up");
-        if granted {
-            self.count_vote(member, context, out);
+        // A life before this one may have asked; its log was another.
+        if granted && candidate == self.config.incarnation {
+            self.count_vote(Some(self.place_of(from)), context, out);
         }
     }
 
@@ -284,14 +317,28 @@ impl Raft {
         out.set_timer(Timer::Election, self.election_due_ns);
     }
 
-    pub(super) fn own_index(&self) -> usize {
-        self.config.member_index(self.config.id).expect("this node is a member")
+    /// A node that lost its log has forgotten what it acknowledged and for whom it voted. Who founded the group may vote with an empty log;
+    /// who came later was made a voter only once its log was not empty.
+    fn may_vote(&self) -> bool {
+        !self.config.members.is_empty() || self.tail.last().index > 0 || planted(Plant::LostDiskVotes)
+    }
+
+    /// Its own place in the configuration, if it has one.
+    fn own_place(&self) -> Option<usize> {
+        self.active.own?;
+        self.active.membership.position(self.config.id)
+    }
+
+    fn place_of(&self, member: NodeId) -> usize {
+        assert!(member != super::OPERATOR, "an operator has no vote");
+        self.active.membership.position(member).expect("it was looked up")
     }
 
     fn broadcast(&self, message: &super::Message, mut send: impl FnMut(NodeId, super::Message)) {
-        for (peer, _) in &self.config.members {
-            if *peer != self.config.id {
-                send(*peer, message.clone());
+        for member in self.active.membership.members() {
+            let votes = member.seat.votes() || member.seat.voted();
+            if votes && member.id != self.config.id {
+                send(member.id, message.clone());
             }
         }
     }

@@ -5,17 +5,18 @@ use core::fmt;
 
 use keypact_protocol::{Incarnation, NodeId};
 
-/// The most members a group may have. More would make every commit wait for more disks, for no gain that the field has found.
+/// The most voters a group may have. More would make every commit wait for more disks, for no gain that the field has found.
 pub const MEMBERS_MAX: usize = 7;
 
-/// Members, times and limits. Equal on all members, except `id` and `incarnation`.
+/// Members, times and limits. Equal on all founding members, except `id` and `incarnation`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// This member.
     pub id: NodeId,
     /// The life of this member's folder.
     pub incarnation: Incarnation,
-    /// All members, this one too, each under the only incarnation whose messages count. Fixed for now.
+    /// The founding members, this one too, all of them voters: whoever was there when the cluster was formed. Empty for who joins later,
+    /// or again under a new incarnation: it learns from a leader who the members are, and never votes with an empty log.
     pub members: Vec<(NodeId, Incarnation)>,
     /// How often a leader speaks to each peer when nothing else is to be said, milliseconds. At least a round trip.
     pub heartbeat_ms: u64,
@@ -51,11 +52,13 @@ pub struct Config {
 /// A configuration that can't work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConfigError {
-    /// No member, or more than [`MEMBERS_MAX`].
+    /// More members than [`MEMBERS_MAX`].
     MemberCount,
+    /// Node 0 is nobody: by that number an operator speaks ([`super::OPERATOR`]).
+    ReservedId,
     /// A member is named twice.
     DuplicateMember,
-    /// This node is not a member under its incarnation.
+    /// There are founding members, and this node is not one under its incarnation.
     NotAMember,
     /// A time or limit is zero.
     Zero,
@@ -72,7 +75,8 @@ impl ConfigError {
     #[must_use]
     pub fn what(self) -> &'static str {
         match self {
-            ConfigError::MemberCount => "a group has 1 to 7 members",
+            ConfigError::MemberCount => "a group has at most 7 members",
+            ConfigError::ReservedId => "node 0 is reserved",
             ConfigError::DuplicateMember => "a member is named twice",
             ConfigError::NotAMember => "this node is not a member under its incarnation",
             ConfigError::Zero => "a time or limit is zero",
@@ -132,15 +136,18 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the first that can't.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if self.members.is_empty() || self.members.len() > MEMBERS_MAX {
+        if self.members.len() > MEMBERS_MAX {
             return Err(ConfigError::MemberCount);
+        }
+        if self.id == super::OPERATOR || self.members.iter().any(|(member, _)| *member == super::OPERATOR) {
+            return Err(ConfigError::ReservedId);
         }
         for (at, (member, _)) in self.members.iter().enumerate() {
             if self.members[..at].iter().any(|(other, _)| other == member) {
                 return Err(ConfigError::DuplicateMember);
             }
         }
-        if !self.members.contains(&(self.id, self.incarnation)) {
+        if !self.members.is_empty() && !self.members.contains(&(self.id, self.incarnation)) {
             return Err(ConfigError::NotAMember);
         }
         let times = [self.heartbeat_ms, self.election_jitter_ms, self.resend_ms, self.disk_hang_ms];
@@ -166,19 +173,6 @@ impl Config {
             return Err(ConfigError::TailTooSmall);
         }
         Ok(())
-    }
-
-    /// How many members are a majority.
-    #[must_use]
-    pub fn quorum(&self) -> usize {
-        self.members.len() / 2 + 1
-    }
-
-    /// Where `node` stands among the members.
-    #[must_use]
-    #[inline]
-    pub(super) fn member_index(&self, node: NodeId) -> Option<usize> {
-        self.members.iter().position(|(member, _)| *member == node)
     }
 
     pub(super) fn heartbeat_ns(&self) -> u64 {

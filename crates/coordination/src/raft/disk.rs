@@ -87,6 +87,14 @@ impl Raft {
         self.disk.hard = self.append(Record::HardState(self.hard), now_ns, out);
     }
 
+    /// Says that the log up to here is void, and that the checkpoint took its place. A checkpoint may be durable whose log is not: entries
+    /// are delivered before the own copy is, and a snapshot is before the record that says so.
+    pub(super) fn append_reset(&mut self, now_ns: u64, out: &mut impl Sink<Raft>) {
+        assert!(self.tail.is_empty(), "a log that does not lead up to the checkpoint has no tail");
+        let record = Record::Reset { position: self.tail.base(), stamp_ms: self.tail.base_stamp_ms() };
+        self.append(record, now_ns, out);
+    }
+
     pub(super) fn disk_hangs(&self, now_ns: u64) -> bool {
         self.disk.hangs(now_ns, self.config.disk_hang_ns())
     }

@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use keypact_log::{Entry, Position};
+use keypact_log::{Entry, Kind, Position};
 use keypact_protocol::{NodeId, Plant, Sink, planted};
 
-use super::{AppendOutcome, Body, Raft, Record, State, StepDown};
+use super::{AppendOutcome, Body, Membership, Raft, Record, State, StepDown};
 
 impl Raft {
     /// A newer term is about: whatever this member was, it now follows, and does not yet know whom.
@@ -158,6 +158,7 @@ impl Raft {
                 if held.is_some() {
                     self.counters.truncations += 1;
                     self.tail.truncate_from(index);
+                    self.memberships.retain(|(at, _)| *at < index);
                 }
                 appending = true;
             }
@@ -169,9 +170,13 @@ impl Raft {
                 break;
             }
             let lsn = self.append(Record::Entry(entry.clone()), now_ns, out);
+            if entry.header().kind == Kind::Membership {
+                self.memberships.push((index, Membership::known(&entry.command())));
+            }
             self.tail.append(entry, lsn, None);
             matched = index;
         }
+        self.use_last_membership();
         matched
     }
 

@@ -7,8 +7,9 @@ use keypact_log::{Entry, EntryHeader, Kind};
 use keypact_protocol::{Context, Draft, NodeId, Plant, Refusal, Reply, RequestId, Sink, planted};
 use rand::Rng;
 
-use super::config::MEMBERS_MAX;
+use super::change::Transfer;
 use super::lease::Rounds;
+use super::membership::{Active, SEATS_MAX};
 use super::read::PendingRead;
 use super::replication::Progress;
 use super::{Raft, Record, State, StepDown, Timer};
@@ -23,6 +24,10 @@ pub(super) struct Leader {
     pub(super) rounds: Rounds,
     /// In order of arrival, so the rounds that they wait for never fall.
     pub(super) reads: VecDeque<PendingRead>,
+    /// Leadership that is being handed over.
+    pub(super) transfer: Option<Transfer>,
+    /// Somebody was told to campaign without waiting for the lease to end. It may be told late, so the lease stays void for this term.
+    pub(super) lease_void: bool,
 }
 
 impl Leader {
@@ -36,33 +41,19 @@ impl Leader {
         }
     }
 
-    /// When a majority was last heard: the latest time at or after which that many members, the leader one of them, have spoken.
-    pub(super) fn heard_quorum_ns(&self, now_ns: u64, quorum: usize) -> u64 {
-        quorum_value(now_ns, self.peers.iter().map(Progress::heard_ns), quorum)
+    /// When a majority was last heard: the latest time at or after which enough voters, the leader one of them, have spoken.
+    pub(super) fn heard_quorum_ns(&self, now_ns: u64, active: &Active) -> u64 {
+        active.reached(now_ns, self.peers.iter().map(|peer| (peer.seat(), peer.heard_ns())))
     }
 
     pub(super) fn assert_invariants(&self, last_index: u64) {
         assert!(self.term_start <= last_index, "a leader never cuts its log");
-        assert!(self.peers.len() < MEMBERS_MAX, "one progress for each other member");
+        assert!(self.peers.len() <= SEATS_MAX, "one progress for each other member");
         self.rounds.assert_invariants();
         for peer in &self.peers {
             peer.assert_invariants(last_index);
         }
     }
-}
-
-/// The largest value that at least `quorum` members reach, given the leader's own and the others'.
-pub(super) fn quorum_value(own: u64, others: impl Iterator<Item = u64>, quorum: usize) -> u64 {
-    let mut values = [0; MEMBERS_MAX];
-    values[0] = own;
-    let mut len = 1;
-    for value in others {
-        values[len] = value;
-        len += 1;
-    }
-    assert!(quorum >= 1 && quorum <= len, "a quorum is some of the members");
-    values[..len].sort_unstable_by(|a, b| b.cmp(a));
-    values[quorum - 1]
 }
 
 impl Raft {
@@ -72,8 +63,8 @@ impl Raft {
         assert!(self.incoming.is_none(), "who campaigns receives no snapshot");
         let now_ns = context.now_ns;
         let term_start = self.tail.last().index + 1;
-        let peers = self.config.members.iter().filter(|(member, _)| *member != self.config.id);
-        let peers = peers.map(|(member, _)| Progress::new(*member, term_start, now_ns)).collect();
+        let peers = self.active.membership.members().iter().filter(|member| member.id != self.config.id);
+        let peers = peers.map(|member| Progress::new(member, term_start, now_ns)).collect();
         self.counters.leaderships += 1;
         self.leader = Some(self.config.id);
         self.state = State::Leader(alloc::boxed::Box::new(Leader {
@@ -81,6 +72,8 @@ impl Raft {
             peers,
             rounds: Rounds::new(),
             reads: VecDeque::new(),
+            transfer: None,
+            lease_void: false,
         }));
         out.cancel_timer(Timer::Election);
         out.set_timer(Timer::Heartbeat, now_ns + self.config.heartbeat_ns());
@@ -101,6 +94,11 @@ impl Raft {
             return self.refuse(id, Refusal::NotLeader { leader }, out);
         }
         let length = command.command_len();
+        if self.is_handing_over() {
+            // Who takes over must have all entries, so no new one may come (thesis, 3.10).
+            self.counters.refused_overload += 1;
+            return self.refuse(id, Refusal::Overloaded, out);
+        }
         if length > self.config.max_command_bytes {
             return self.refuse(id, Refusal::TooLarge, out);
         }
@@ -111,7 +109,7 @@ impl Raft {
         self.append_own(command, Kind::Command, Some(id), context, out);
     }
 
-    fn append_own(
+    pub(super) fn append_own(
         &mut self,
         command: Draft,
         kind: Kind,
@@ -135,8 +133,8 @@ impl Raft {
     /// Commits what a majority has on disk. The leader's own copy counts, like any other, once it is durable (thesis, 10.2.1).
     pub(super) fn advance_commit(&mut self, out: &mut impl Sink<Raft>) {
         let State::Leader(leader) = &self.state else { return };
-        let matches = leader.peers.iter().map(Progress::matched);
-        let index = quorum_value(self.tail.durable_index(), matches, self.quorum);
+        let matches = leader.peers.iter().map(|peer| (peer.seat(), peer.matched()));
+        let index = self.active.reached(self.tail.durable_index(), matches);
         if index <= self.commit {
             return;
         }
@@ -156,7 +154,7 @@ impl Raft {
 
     pub(super) fn on_heartbeat_timer(&mut self, now_ns: u64, out: &mut impl Sink<Raft>) {
         let State::Leader(leader) = &mut self.state else { return };
-        let silent_ns = now_ns.saturating_sub(leader.heard_quorum_ns(now_ns, self.quorum));
+        let silent_ns = now_ns.saturating_sub(leader.heard_quorum_ns(now_ns, &self.active));
         if silent_ns > self.config.election_timeout_ns() {
             return self.step_down(StepDown::NoQuorum, now_ns, out);
         }
@@ -165,6 +163,8 @@ impl Raft {
         }
         out.set_timer(Timer::Heartbeat, now_ns + self.config.heartbeat_ns());
         self.want_round();
+        self.look_at_learners();
+        self.look_at_transfer(now_ns);
         self.resend_snapshots(now_ns, out);
     }
 
@@ -179,12 +179,15 @@ impl Raft {
             StepDown::NewerTerm => self.counters.stepped_down_newer_term += 1,
             StepDown::NoQuorum => self.counters.stepped_down_no_quorum += 1,
             StepDown::DiskHangs => self.counters.stepped_down_disk_hangs += 1,
+            StepDown::Removed => self.counters.stepped_down_removed += 1,
         }
         out.cancel_timer(Timer::Heartbeat);
         self.rearm_election(now_ns, out);
         let refusal = match why {
             StepDown::NoQuorum => Refusal::NoQuorum,
-            StepDown::NewerTerm | StepDown::DiskHangs => Refusal::NotLeader { leader: None },
+            StepDown::NewerTerm | StepDown::DiskHangs | StepDown::Removed => {
+                Refusal::NotLeader { leader: None }
+            }
         };
         for read in &leader.reads {
             self.refuse(read.id, refusal, out);

@@ -9,8 +9,6 @@ use alloc::collections::VecDeque;
 
 use keypact_protocol::{NodeId, Plant, Sink, planted};
 
-use super::leader::quorum_value;
-use super::replication::Progress;
 use super::{Body, Raft, State};
 
 /// How many unanswered rounds a leader remembers. While this many are out, reads wait for the next heartbeat's.
@@ -141,8 +139,8 @@ impl Raft {
     /// Looks how far a majority has answered, and serves the reads that this confirms.
     pub(super) fn confirm_rounds(&mut self, out: &mut impl Sink<Raft>) {
         let State::Leader(leader) = &mut self.state else { return };
-        let answered = leader.peers.iter().map(Progress::round);
-        let round = quorum_value(leader.rounds.newest, answered, self.quorum);
+        let answered = leader.peers.iter().map(|peer| (peer.seat(), peer.round()));
+        let round = self.active.reached(leader.rounds.newest, answered);
         if leader.rounds.confirm(round) {
             self.answer_confirmed_reads(out);
         }
@@ -151,6 +149,9 @@ impl Raft {
     /// Until when this member leads alone, if it leads and a majority answered.
     pub(super) fn lease_until_ns(&self) -> Option<u64> {
         let State::Leader(leader) = &self.state else { return None };
+        if leader.lease_void {
+            return None;
+        }
         let since_ns = leader.rounds.confirmed_since_ns?;
         let timeout_ns = self.config.election_timeout_ns();
         let margin_ns = timeout_ns / 1_000_000 * self.config.drift_bound_ppm;

@@ -5,9 +5,11 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use keypact_log::{Entry, Position};
-use keypact_protocol::{DecodeError, Incarnation, SnapshotChunk, Wire};
+use keypact_log::{Entry, Kind, Position};
+use keypact_protocol::{DecodeError, Incarnation, NodeId, SnapshotChunk, Wire};
 use serde::{Deserialize, Serialize};
+
+use super::{Change, ChangeRefusal, Membership};
 
 /// The longest content of a snapshot chunk, bytes.
 pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
@@ -48,11 +50,15 @@ pub enum Body {
     Vote {
         /// The sender's last entry.
         last: Position,
+        /// The leader wants it so ([`Body::TimeoutNow`]): that it was just heard is no reason to say no.
+        transfer: bool,
     },
     /// The answer.
     VoteReply {
         /// Yes or no.
         granted: bool,
+        /// To whom, of those who had the candidate's id: a vote for a life that is over is no vote for the next.
+        candidate: Incarnation,
     },
     /// Entries from the leader.
     Append {
@@ -96,6 +102,17 @@ pub enum Body {
         /// What became of it.
         outcome: SnapshotOutcome,
     },
+    /// Leader to voter: campaign now, I stop (thesis, 3.10).
+    TimeoutNow,
+    /// Operator to leader: change the members.
+    Change(Change),
+    /// Operator to leader: let this voter lead.
+    Transfer {
+        /// Which.
+        to: NodeId,
+    },
+    /// The answer to the operator: it has begun, or why not.
+    Answer(Result<(), ChangeRefusal>),
 }
 
 /// What became of an append.
@@ -159,14 +176,18 @@ struct Head {
 enum HeadBody {
     PreVote { next_term: u64, last: Place },
     PreVoteReply { next_term: u64, granted: bool },
-    Vote { last: Place },
-    VoteReply { granted: bool },
+    Vote { last: Place, transfer: bool },
+    VoteReply { granted: bool, candidate: u64 },
     Append { prev: Place, commit: u64, round: u64 },
     AppendReply { round: u64, outcome: AppendOutcome },
     Heartbeat { commit: u64, round: u64 },
     HeartbeatReply { round: u64 },
     Snapshot { meta_len: u32, chunk: u32, last: bool },
     SnapshotReply { index: u64, outcome: SnapshotOutcome },
+    TimeoutNow,
+    Change(Change),
+    Transfer { to: u64 },
+    Answer(Result<(), ChangeRefusal>),
 }
 
 impl HeadBody {
@@ -174,7 +195,7 @@ impl HeadBody {
         match *self {
             HeadBody::PreVote { next_term, last } => next_term.max(last.index).max(last.term),
             HeadBody::PreVoteReply { next_term, .. } => next_term,
-            HeadBody::Vote { last } => last.index.max(last.term),
+            HeadBody::Vote { last, .. } => last.index.max(last.term),
             HeadBody::Append { prev, commit, .. } => prev.index.max(prev.term).max(commit),
             HeadBody::AppendReply { outcome: AppendOutcome::Match { index }, .. } => index,
             HeadBody::AppendReply {
@@ -183,7 +204,13 @@ impl HeadBody {
             } => prev_index.max(hint_term).max(hint_index),
             HeadBody::Heartbeat { commit, .. } => commit,
             HeadBody::SnapshotReply { index, .. } => index,
-            HeadBody::VoteReply { .. } | HeadBody::HeartbeatReply { .. } | HeadBody::Snapshot { .. } => 0,
+            HeadBody::VoteReply { .. }
+            | HeadBody::HeartbeatReply { .. }
+            | HeadBody::Snapshot { .. }
+            | HeadBody::TimeoutNow
+            | HeadBody::Change(_)
+            | HeadBody::Transfer { .. }
+            | HeadBody::Answer(_) => 0,
         }
     }
 }
@@ -197,8 +224,10 @@ impl Message {
             Body::PreVoteReply { next_term, granted } => {
                 HeadBody::PreVoteReply { next_term: *next_term, granted: *granted }
             }
-            Body::Vote { last } => HeadBody::Vote { last: (*last).into() },
-            Body::VoteReply { granted } => HeadBody::VoteReply { granted: *granted },
+            Body::Vote { last, transfer } => HeadBody::Vote { last: (*last).into(), transfer: *transfer },
+            Body::VoteReply { granted, candidate } => {
+                HeadBody::VoteReply { granted: *granted, candidate: candidate.0 }
+            }
             Body::Append { prev, commit, round, .. } => {
                 HeadBody::Append { prev: (*prev).into(), commit: *commit, round: *round }
             }
@@ -215,8 +244,34 @@ impl Message {
             Body::SnapshotReply { index, outcome } => {
                 HeadBody::SnapshotReply { index: *index, outcome: *outcome }
             }
+            Body::TimeoutNow => HeadBody::TimeoutNow,
+            Body::Change(change) => HeadBody::Change(change.clone()),
+            Body::Transfer { to } => HeadBody::Transfer { to: to.0 },
+            Body::Answer(outcome) => HeadBody::Answer(*outcome),
         };
         Head { term: self.term, incarnation: self.incarnation.0, body }
+    }
+}
+
+impl Body {
+    /// Whether it asks or tells, and does not answer: that is heard of anybody, since a member may not yet know that its leader is one.
+    pub(super) fn asks(&self) -> bool {
+        match self {
+            Body::PreVote { .. }
+            | Body::Vote { .. }
+            | Body::Append { .. }
+            | Body::Heartbeat { .. }
+            | Body::Snapshot { .. }
+            | Body::TimeoutNow => true,
+            Body::PreVoteReply { .. }
+            | Body::VoteReply { .. }
+            | Body::AppendReply { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::SnapshotReply { .. }
+            | Body::Change(_)
+            | Body::Transfer { .. }
+            | Body::Answer(_) => false,
+        }
     }
 }
 
@@ -250,8 +305,10 @@ impl Wire for Message {
         let body = match head.body {
             HeadBody::PreVote { next_term, last } => Body::PreVote { next_term, last: last.into() },
             HeadBody::PreVoteReply { next_term, granted } => Body::PreVoteReply { next_term, granted },
-            HeadBody::Vote { last } => Body::Vote { last: last.into() },
-            HeadBody::VoteReply { granted } => Body::VoteReply { granted },
+            HeadBody::Vote { last, transfer } => Body::Vote { last: last.into(), transfer },
+            HeadBody::VoteReply { granted, candidate } => {
+                Body::VoteReply { granted, candidate: Incarnation(candidate) }
+            }
             HeadBody::Append { prev, commit, round } => {
                 let entries = take_entries(prev.into(), head.term, &mut rest)?;
                 Body::Append { prev: prev.into(), entries, commit, round }
@@ -272,6 +329,10 @@ impl Wire for Message {
                 Body::Snapshot { chunk: SnapshotChunk { meta, chunk, bytes, last } }
             }
             HeadBody::SnapshotReply { index, outcome } => Body::SnapshotReply { index, outcome },
+            HeadBody::TimeoutNow => Body::TimeoutNow,
+            HeadBody::Change(change) => Body::Change(change),
+            HeadBody::Transfer { to } => Body::Transfer { to: NodeId(to) },
+            HeadBody::Answer(outcome) => Body::Answer(outcome),
         };
         if !rest.is_empty() {
             return Err(DecodeError::new("the end of a Raft message"));
@@ -281,7 +342,7 @@ impl Wire for Message {
 }
 
 /// Reads entries to the end. What follows relies on their order, so it is checked here: no gaps after `prev`, no falling terms, none above
-/// the sender's own term.
+/// the sender's own term, memberships that can be used.
 fn take_entries(prev: Position, term: u64, rest: &mut Bytes) -> Result<Vec<Entry>, DecodeError> {
     let mut entries = Vec::new();
     let mut before = prev;
@@ -292,6 +353,9 @@ fn take_entries(prev: Position, term: u64, rest: &mut Bytes) -> Result<Vec<Entry
         }
         if entry.term() < before.term || entry.term() > term {
             return Err(DecodeError::new("entries whose terms do not fall"));
+        }
+        if entry.header().kind == Kind::Membership {
+            Membership::decode(&entry.command())?;
         }
         before = Position { index: entry.index(), term: entry.term() };
         entries.push(entry);

@@ -18,16 +18,18 @@
 //! ```
 //!
 //! *Reading order.* `config`, `message`, `record`; here the dispatch; then `candidate`, `follower`, `leader`; `replication` (what a leader
-//! knows of each peer), `read` and `lease`, `snapshot`, `disk`, `recovery`; `status` is what others may see. Members are fixed; where a
-//! membership change will come in, `Config::members` becomes the last `Membership` entry of the log or checkpoint.
+//! knows of each peer), `read` and `lease`, `snapshot`, `disk`, `recovery`; `membership` (who votes) and `change` (how that changes, and how
+//! leadership is handed over); `status` is what others may see.
 
 mod candidate;
+mod change;
 mod config;
 mod disk;
 mod follower;
 pub mod invariants;
 mod leader;
 mod lease;
+mod membership;
 mod message;
 mod read;
 mod record;
@@ -40,24 +42,32 @@ mod status;
 mod tests;
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
-use keypact_log::{Position, Tail};
-use keypact_protocol::{Context, Input, Lsn, NodeId, Protocol, RecoveryError, Refusal, Reply, Request, Sink};
+use keypact_log::{Kind, Position, Tail};
+use keypact_protocol::{
+    Context, Input, Lsn, NodeId, Plant, Protocol, RecoveryError, Refusal, Reply, Request, Sink, planted,
+};
 use rand_chacha::ChaCha8Rng;
 
 use candidate::Ballot;
 use disk::Disk;
 use leader::Leader;
+use membership::Active;
 use snapshot::Incoming;
 
 pub use config::{Config, ConfigError, MEMBERS_MAX};
 pub use invariants::{RaftInvariants, Violation};
+pub use membership::{Change, ChangeRefusal, LEARNERS_MAX, Member, Membership, Seat};
 pub use message::{AppendOutcome, Body, CHUNK_BYTES_MAX, META_BYTES_MAX, Message, SnapshotOutcome};
 pub use record::{HardState, Record};
 pub use recovery::Recovering;
 pub use replication::ProgressState;
 pub use status::{Counters, PeerStatus, Role};
+
+/// Whose word a [`Body::Change`] or [`Body::Transfer`] is: an operator's, whom the parent speaks for. The answer is sent to this id.
+pub const OPERATOR: NodeId = NodeId(0);
 
 /// The timers of a member.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -75,7 +85,11 @@ pub enum Timer {
 #[derive(Debug)]
 pub struct Raft {
     config: Config,
-    quorum: usize,
+    /// Configurations by the index of their entry, oldest first: the one that was in use at the tail's base, and all in the tail. Rule of
+    /// both papers: the last one is in use, committed or not.
+    memberships: Vec<(u64, Membership)>,
+    /// The one in use.
+    active: Active,
     rng: ChaCha8Rng,
     hard: HardState,
     tail: Tail,
@@ -98,6 +112,8 @@ pub struct Raft {
     checkpoint_pending: bool,
     /// The node asked for a shorter log.
     compact_wanted: bool,
+    /// The log found at the start does not lead up to the checkpoint: a record must say that it is void.
+    reset_owed: bool,
     counters: Counters,
 }
 
@@ -115,6 +131,7 @@ enum StepDown {
     NewerTerm,
     NoQuorum,
     DiskHangs,
+    Removed,
 }
 
 impl Protocol for Raft {
@@ -131,6 +148,7 @@ impl Protocol for Raft {
     fn handle(&mut self, input: Input<Raft>, context: Context, out: &mut impl Sink<Raft>) {
         match input {
             Input::Start => self.start(context.now_ns, out),
+            Input::Message { from: OPERATOR, message } => self.on_operator(message.body, context, out),
             Input::Message { from, message } => self.on_message(from, message, context, out),
             Input::Request(Request::Propose { id, command }) => self.propose(id, command, context, out),
             Input::Request(Request::Read { id, level } | Request::ReadKey { id, level, .. }) => {
@@ -146,6 +164,7 @@ impl Protocol for Raft {
     }
 
     fn flush(&mut self, context: Context, out: &mut impl Sink<Raft>) {
+        self.flush_change(context, out);
         self.flush_leader(context.now_ns, out);
         self.flush_checkpoint(context.now_ns, out);
     }
@@ -158,24 +177,30 @@ impl Protocol for Raft {
         assert!(self.commit <= last.index, "what is committed is in the log");
         assert!(last.term <= self.hard.term, "no entry is of a term not yet known");
         self.disk.assert_invariants();
+        self.assert_membership();
         match &self.state {
             State::Follower => {
                 assert!(self.leader != Some(self.config.id), "a follower follows somebody else");
             }
             State::PreCandidate(ballot) => {
                 assert!(self.leader.is_none(), "who has a leader does not campaign");
-                ballot.assert_invariants(&self.config);
+                ballot.assert_invariants(&self.active);
             }
             State::Candidate(ballot) => {
                 assert!(self.leader.is_none(), "who has a leader does not campaign");
                 assert!(self.hard.voted_for == Some(self.config.id), "a candidate votes for itself");
-                ballot.assert_invariants(&self.config);
+                ballot.assert_invariants(&self.active);
             }
             State::Leader(leader) => {
                 assert!(self.leader == Some(self.config.id), "a leader knows that it leads");
                 assert!(self.hard.voted_for == Some(self.config.id), "a leader voted for itself");
                 assert!(self.incoming.is_none(), "a leader receives no snapshot");
                 leader.assert_invariants(last.index);
+                assert!(
+                    leader.peers.len() + usize::from(self.active.own.is_some())
+                        == self.active.membership.members().len(),
+                    "a leader follows each member's progress"
+                );
             }
         }
     }
@@ -183,19 +208,20 @@ impl Protocol for Raft {
 
 impl Raft {
     fn on_message(&mut self, from: NodeId, message: Message, context: Context, out: &mut impl Sink<Raft>) {
-        let member = self.config.member_index(from);
-        let known = member.is_some_and(|at| self.config.members[at].1 == message.incarnation);
-        if !known || from == self.config.id {
+        if !self.hears(from, &message) {
             self.counters.refused_strangers += 1;
             return;
         }
         let now_ns = context.now_ns;
-        let Message { term, body, .. } = message;
+        let Message { term, incarnation, body } = message;
         // Requests for votes are judged before their term is believed: a member that hears a leader must not let a stranger to that
         // leader raise the term (thesis, 4.2.3).
         match body {
             Body::PreVote { next_term, last } => return self.on_pre_vote(from, next_term, last, now_ns, out),
-            Body::Vote { last } => return self.on_vote(from, term, last, now_ns, out),
+            Body::Vote { last, transfer } => {
+                let candidate = (from, incarnation);
+                return self.on_vote(candidate, term, last, transfer, now_ns, out);
+            }
             // Who would vote may well be behind in terms; the term that it answers about is in the answer.
             Body::PreVoteReply { next_term, granted } if term <= self.hard.term => {
                 return self.on_pre_vote_reply(from, next_term, granted, now_ns, out);
@@ -213,7 +239,9 @@ impl Raft {
             Body::PreVote { .. } | Body::Vote { .. } => unreachable!("answered above"),
             // It brought a newer term, and with that has done its work.
             Body::PreVoteReply { .. } => {}
-            Body::VoteReply { granted } => self.on_vote_reply(from, granted, context, out),
+            Body::VoteReply { granted, candidate } => {
+                self.on_vote_reply(from, granted, candidate, context, out);
+            }
             Body::Append { prev, entries, commit, round } => {
                 if self.follow(from, now_ns, out) {
                     self.on_append(from, prev, entries, commit, round, now_ns, out);
@@ -234,6 +262,23 @@ impl Raft {
             Body::SnapshotReply { index, outcome } => {
                 self.on_snapshot_reply(from, index, outcome, now_ns, out);
             }
+            Body::TimeoutNow => self.on_timeout_now(from, now_ns, out),
+            Body::Change(_) | Body::Transfer { .. } | Body::Answer(_) => {
+                self.counters.refused_contradictions += 1;
+            }
+        }
+    }
+
+    /// Whether to listen. What answers or counts must come from a member under its incarnation. What asks is heard of anybody but a life
+    /// that is known to be over: a member that is behind may not know its leader, or that a candidate has become one, and answering
+    /// leaves the counting to who asked (thesis, 4.1).
+    fn hears(&self, from: NodeId, message: &Message) -> bool {
+        match self.active.membership.member(from) {
+            _ if from == self.config.id => false,
+            Some(member) if member.incarnation == message.incarnation => true,
+            Some(_) if planted(Plant::LostDiskVotes) => true,
+            Some(member) => message.incarnation > member.incarnation && message.body.asks(),
+            None => message.body.asks(),
         }
     }
 
@@ -275,7 +320,7 @@ impl Raft {
                 index: header.index,
                 stamp_ms: header.stamp_ms,
                 seed: header.seed,
-                command: slot.entry.command(),
+                command: if header.kind == Kind::Command { slot.entry.command() } else { Bytes::new() },
                 request,
             });
         }

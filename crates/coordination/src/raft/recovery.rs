@@ -5,13 +5,14 @@
 //! before this member's own copy is durable. So an entry counts only if it follows, entry by entry, on the checkpoint's last.
 
 use bytes::Bytes;
-use keypact_log::{CheckpointMeta, Entry, Position, Tail};
-use keypact_protocol::{Lsn, Plant, Recover, RecoveryError, planted};
+use keypact_log::{CheckpointMeta, Entry, Kind, Position, Tail};
+use keypact_protocol::{Lsn, Recover, RecoveryError};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::disk::Disk;
-use super::{Config, Counters, HardState, Raft, Record, State};
+use super::membership::Active;
+use super::{Config, Counters, HardState, Membership, Raft, Record, State};
 
 /// A member on its way back.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Recovering {
     seed: u64,
     hard: HardState,
     tail: Tail,
+    /// The configuration at the tail's base.
+    membership: Membership,
     /// Whether the log as far as it was read agrees with the checkpoint; while it does not, entries behind the checkpoint do not count.
     agrees: bool,
     last: Lsn,
@@ -32,13 +35,30 @@ impl Recovering {
         seed: u64,
     ) -> Result<Recovering, RecoveryError> {
         config.validate().map_err(|error| RecoveryError { what: error.what(), lsn: Lsn::ZERO })?;
-        let meta = match checkpoint {
-            None => CheckpointMeta { position: Position::default(), stamp_ms: 0 },
-            Some(meta) => CheckpointMeta::decode(&meta)
+        let (meta, members) = match checkpoint {
+            None => (CheckpointMeta { position: Position::default(), stamp_ms: 0 }, Bytes::new()),
+            Some(meta) => CheckpointMeta::decode_with(&meta)
                 .ok_or(RecoveryError { what: "a checkpoint's meta that is not Raft's", lsn: Lsn::ZERO })?,
         };
+        // A checkpoint from before members could change has none: they are as they were.
+        let membership = if members.is_empty() {
+            Membership::founding(&config.members)
+        } else {
+            Membership::decode(&members).map_err(|_| RecoveryError {
+                what: "a checkpoint's members that are not Raft's",
+                lsn: Lsn::ZERO,
+            })?
+        };
         let tail = Tail::new(meta.position, meta.stamp_ms, config.tail_limit_bytes);
-        Ok(Recovering { config, seed, hard: HardState::default(), tail, agrees: true, last: Lsn::ZERO })
+        Ok(Recovering {
+            config,
+            seed,
+            hard: HardState::default(),
+            tail,
+            membership,
+            agrees: true,
+            last: Lsn::ZERO,
+        })
     }
 
     fn clear_tail(&mut self) {
@@ -48,6 +68,9 @@ impl Recovering {
     fn replay_entry(&mut self, lsn: Lsn, entry: Entry) -> Result<(), RecoveryError> {
         let base = self.tail.base();
         let place = Position { index: entry.index(), term: entry.term() };
+        if entry.header().kind == Kind::Membership && Membership::decode(&entry.command()).is_err() {
+            return Err(RecoveryError { what: "a membership that can't be used", lsn });
+        }
         if place.index <= base.index {
             // It voided everything behind it.
             self.clear_tail();
@@ -120,12 +143,18 @@ impl Recover<Raft> for Recovering {
         self.tail.durable(self.last);
         assert!(self.tail.durable_index() == self.tail.last().index, "all that was read is durable");
         let base = self.tail.base();
-        let mut quorum = self.config.quorum();
-        if planted(Plant::QuorumOffByOne) {
-            quorum = (quorum - 1).max(1);
-        }
+        let in_tail = self.tail.slots_from(base.index + 1).into_iter().flatten();
+        let in_tail = in_tail.filter(|slot| slot.entry.header().kind == Kind::Membership);
+        let mut memberships = alloc::vec![(base.index, self.membership)];
+        memberships
+            .extend(in_tail.map(|slot| (slot.entry.index(), Membership::known(&slot.entry.command()))));
+        assert!(memberships.windows(2).all(|pair| pair[0].0 < pair[1].0), "in the order of the log");
+        let (index, membership) = memberships.last().cloned().expect("the base has one");
         Raft {
-            quorum,
+            // Until the log says so itself, what is written next would not follow on the checkpoint at the next recovery.
+            reset_owed: !self.agrees,
+            active: Active::new(membership, index, self.config.id, self.config.incarnation),
+            memberships,
             rng: ChaCha8Rng::seed_from_u64(self.seed),
             hard: self.hard,
             tail: self.tail,

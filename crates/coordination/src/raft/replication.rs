@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use keypact_log::{Outgoing, Position, Tail};
 use keypact_protocol::{NodeId, Sink, SnapshotRead};
 
-use super::{AppendOutcome, Body, Raft, State};
+use super::{AppendOutcome, Body, Member, Raft, Seat, State};
 
 /// How many appends one flush sends to one peer; the rest follows when it is heard of.
 const FRAMES_PER_FLUSH: usize = 4;
@@ -45,6 +45,10 @@ struct Inflight {
 #[derive(Debug)]
 pub(super) struct Progress {
     id: NodeId,
+    seat: Seat,
+    /// What it must have to count as caught up: all that was in the log one heartbeat ago; and the same of the next heartbeat.
+    goal: u64,
+    next_goal: u64,
     /// The peer's log is durable, and equal to ours, up to here.
     matched: u64,
     /// The first entry to send next.
@@ -61,10 +65,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(id: NodeId, next: u64, now_ns: u64) -> Progress {
+    pub(super) fn new(member: &Member, next: u64, now_ns: u64) -> Progress {
         assert!(next >= 1, "indices count from 1");
         Progress {
-            id,
+            id: member.id,
+            seat: member.seat,
+            goal: next - 1,
+            next_goal: next - 1,
             matched: 0,
             next,
             state: ProgressState::Probe,
@@ -79,6 +86,27 @@ impl Progress {
 
     pub(super) fn id(&self) -> NodeId {
         self.id
+    }
+
+    #[inline]
+    pub(super) fn seat(&self) -> Seat {
+        self.seat
+    }
+
+    pub(super) fn sit(&mut self, seat: Seat) {
+        self.seat = seat;
+    }
+
+    /// A heartbeat has passed.
+    pub(super) fn aim(&mut self, last_index: u64) {
+        assert!(last_index >= self.next_goal, "a leader's log only grows");
+        self.goal = self.next_goal;
+        self.next_goal = last_index;
+    }
+
+    /// How many of the entries that were there one heartbeat ago it lacks.
+    pub(super) fn missing(&self) -> u64 {
+        self.goal.saturating_sub(self.matched)
     }
 
     #[inline]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use keypact_log::{CheckpointMeta, ChunkRead, Outgoing, Position};
 use keypact_protocol::{NodeId, Plant, Sink, SnapshotChunk, SnapshotInput, SnapshotRead, planted};
 
-use super::{Body, Raft, Record, SnapshotOutcome, State};
+use super::{Body, Membership, Raft, Record, SnapshotOutcome, State};
 
 /// A snapshot that is being received.
 #[derive(Debug)]
@@ -66,7 +66,8 @@ impl Raft {
         self.compact_wanted = false;
         self.checkpoint_pending = true;
         self.counters.checkpoints += 1;
-        out.checkpoint(meta.encode());
+        let members = self.membership_at(self.delivered).encode();
+        out.checkpoint(meta.encode_with(&members));
     }
 
     fn sends_snapshot(&self) -> bool {
@@ -95,6 +96,7 @@ impl Raft {
         self.compact_wanted = false;
         if meta.position.index > self.tail.base().index {
             self.tail.compact(meta.position.index);
+            self.forget_memberships_before(meta.position.index);
         }
         self.shorten_log(now_ns, out);
     }
@@ -176,7 +178,9 @@ impl Raft {
         chunk: SnapshotChunk,
         out: &mut impl Sink<Raft>,
     ) {
-        let Some(meta) = CheckpointMeta::decode(&chunk.meta) else {
+        let understood = CheckpointMeta::decode_with(&chunk.meta)
+            .filter(|(_, members)| members.is_empty() || Membership::decode(members).is_ok());
+        let Some((meta, _)) = understood else {
             self.counters.refused_contradictions += 1;
             return;
         };
@@ -240,7 +244,8 @@ impl Raft {
     fn on_installed(&mut self, meta: &Bytes, now_ns: u64, out: &mut impl Sink<Raft>) {
         let incoming = self.incoming.take().expect("only what was given can be installed");
         assert!(incoming.installing && incoming.meta == *meta, "and only whole");
-        let meta = CheckpointMeta::decode(meta).expect("it was understood when its first chunk came");
+        let understood = CheckpointMeta::decode_with(meta);
+        let (meta, members) = understood.expect("it was understood when its first chunk came");
         let position = meta.position;
         assert!(position.index > self.delivered, "nothing is delivered while a snapshot is installed");
         if self.tail.term_at(position.index) == Some(position.term) {
@@ -250,6 +255,7 @@ impl Raft {
             self.append(Record::Reset { position, stamp_ms: meta.stamp_ms }, now_ns, out);
             self.tail.reset(position, meta.stamp_ms);
         }
+        self.take_memberships(position.index, &members);
         self.delivered = position.index;
         self.commit = self.commit.max(position.index);
         assert!(self.commit <= self.tail.last().index, "what was committed before is in the log");

@@ -4,7 +4,7 @@ use keypact_log::{Position, Tail};
 use keypact_protocol::NodeId;
 
 use super::replication::Progress;
-use super::{Config, HardState, ProgressState, Raft, State};
+use super::{Config, HardState, Membership, ProgressState, Raft, Seat, State};
 
 /// What a member is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +24,10 @@ pub enum Role {
 pub struct PeerStatus {
     /// Which.
     pub id: NodeId,
+    /// What it may do.
+    pub seat: Seat,
+    /// How many of the entries that were there one heartbeat ago it lacks.
+    pub missing: u64,
     /// Its log is durable, and equal to the leader's, up to this index.
     pub matched: u64,
     /// The first index to be sent next.
@@ -57,6 +61,26 @@ pub struct Counters {
     pub stepped_down_no_quorum: u64,
     /// Leaderships that ended because the disk hangs.
     pub stepped_down_disk_hangs: u64,
+    /// Leaderships that ended because the leader was removed from the group.
+    pub stepped_down_removed: u64,
+    /// Configurations appended by this leader: joint ones.
+    pub joint_configurations: u64,
+    /// The same: others, of learners or the end of a joint one.
+    pub settled_configurations: u64,
+    /// The joint ones that this leader found in its log, of an earlier term, and brought to their end.
+    pub changes_inherited: u64,
+    /// Configurations that were cut off with the log's end.
+    pub configurations_undone: u64,
+    /// Changes and transfers refused.
+    pub changes_refused: u64,
+    /// Voters told to take over.
+    pub transfers_told: u64,
+    /// Transfers given up.
+    pub transfers_given_up: u64,
+    /// Campaigns begun because the leader wanted it so.
+    pub campaigns_by_transfer: u64,
+    /// Snapshots installed that brought another configuration.
+    pub configurations_by_snapshot: u64,
     /// Messages refused: not from a member, or of another incarnation.
     pub refused_strangers: u64,
     /// Messages refused: an old term.
@@ -96,6 +120,24 @@ impl Raft {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Who the members are, as far as it knows: the last configuration of its log, committed or not.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.active.membership
+    }
+
+    /// The index of the entry that the configuration in use stands in, or a later one of a checkpoint.
+    #[must_use]
+    pub fn membership_index(&self) -> u64 {
+        self.active.index
+    }
+
+    /// Its own seat in that.
+    #[must_use]
+    pub fn seat(&self) -> Option<Seat> {
+        self.active.own
     }
 
     /// What it is.
@@ -183,6 +225,8 @@ impl Raft {
         };
         peers.iter().map(|peer: &Progress| PeerStatus {
             id: peer.id(),
+            seat: peer.seat(),
+            missing: peer.missing(),
             matched: peer.matched(),
             next: peer.next(),
             state: peer.state(),

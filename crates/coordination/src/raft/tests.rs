@@ -3,6 +3,7 @@
 mod driver;
 mod elections;
 mod limits;
+mod membership;
 #[cfg(feature = "plant")]
 mod plants;
 mod reads;

@@ -119,7 +119,8 @@ impl Scenario for ChainScenario {
 
     fn setup(&self, random: &mut Random) -> Setup<Process, KvClients, ChainWatch> {
         // A disk of typed records has no bytes to damage; it may be lost whole.
-        let damage = [FaultKind::BitRot, FaultKind::MisdirectedWrite, FaultKind::DiskFull];
+        let damage =
+            [FaultKind::BitRot, FaultKind::MisdirectedWrite, FaultKind::DiskFull, FaultKind::DiskLost];
         let limits = Limits {
             nodes: vec![1, 2, 3, 3, 3, 4, 5],
             faults: FaultSet::ALL.without(FaultSet::of(&damage)),

@@ -83,7 +83,8 @@ impl Scenario for LeaderFollowerScenario {
     }
 
     fn setup(&self, random: &mut Random) -> Setup<Process, LeaderFollowerClients, LeaderFollowerWatch> {
-        let damage = [FaultKind::BitRot, FaultKind::MisdirectedWrite, FaultKind::DiskFull];
+        let damage =
+            [FaultKind::BitRot, FaultKind::MisdirectedWrite, FaultKind::DiskFull, FaultKind::DiskLost];
         let limits = Limits {
             nodes: vec![1, 2, 3, 3, 3, 5],
             // A disk of typed records has no bytes to damage.

@@ -37,7 +37,10 @@ pub use leader_follower::{
     LeaderFollowerClients, LeaderFollowerScenario, LeaderFollowerWatch, Seat, SeatConfig,
 };
 pub use node::NodeScenario;
-pub use raft::RaftScenario;
+pub use raft::{
+    Member, MemberConfig, MemberMessage, MemberRecord, MemberRecovering, MemberTimer, MemberWatch,
+    RaftScenario,
+};
 use range::RangeScenario;
 pub use retry::{RetryClients, RetryScenario};
 use ring::RingScenario;

@@ -18,8 +18,11 @@ use crate::node_watch::NodeWatch;
 pub struct NodeScenario;
 
 /// Faults that leave what is promised to the clients whole. Bits turn on a minority of disks; a node that finds it stays down.
-pub(crate) const FAULTS: FaultSet =
-    FaultSet::ALL.without(FaultSet::of(&[FaultKind::MisdirectedWrite, FaultKind::DiskFull]));
+pub(crate) const FAULTS: FaultSet = FaultSet::ALL.without(FaultSet::of(&[
+    FaultKind::MisdirectedWrite,
+    FaultKind::DiskFull,
+    FaultKind::DiskLost,
+]));
 
 /// Members of a simulated cluster.
 pub(crate) fn members(nodes: usize) -> Vec<Member> {

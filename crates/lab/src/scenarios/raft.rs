@@ -1,29 +1,38 @@
 //! Scenario `raft`: the protocol alone, behind the gate, with a small state machine, under all faults and all of its invariants.
+//!
+//! In two of five seeds operators change the members all the time; in one of them nodes lose their disks, too, one at a time until it has
+//! caught up.
+
+mod seat;
 
 use keypact_checker::history::Moment;
 use keypact_checker::{Answer, Call, History, ModelKind, Operation, Outcome, Value};
-use keypact_coordination::raft::{Config, Raft};
+use keypact_coordination::raft::{Config, Membership};
 use keypact_protocol::{Incarnation, NodeId, ReadLevel};
 use keypact_simulator::{
-    Agreement, FaultKind, FaultSet, Kv, KvAnswer, KvClients, KvCommand, KvOperation, KvOutcome, KvWork,
-    Limits, MILLISECOND_NS, ProcessConfig, ProtocolProcess, Random, RecordDisk, SECOND_NS, Scenario, Setup,
-    Swarm, Violation, Workload, World,
+    Agreement, Counters, FaultKind, FaultSet, Kv, KvAnswer, KvClients, KvCommand, KvOperation, KvOutcome,
+    KvWork, Limits, MILLISECOND_NS, Observer, ProcessConfig, ProtocolProcess, Random, RecordDisk, SECOND_NS,
+    Scenario, Setup, Swarm, Violation, Workload, World,
 };
 
 use super::judge::check_history;
 use super::pace::let_laggards_catch_up;
 use crate::watch::{RAFT_SOMETIMES, RaftWatch};
 
+pub use seat::{Member, MemberConfig, MemberMessage, MemberRecord, MemberRecovering, MemberTimer};
+
 /// The protocol alone.
 #[derive(Clone, Debug)]
 pub struct RaftScenario {
     /// Cluster sizes to choose from.
     pub nodes: Vec<usize>,
+    /// Whether some seeds change the members and lose disks.
+    pub changes_members: bool,
 }
 
 impl Default for RaftScenario {
     fn default() -> Self {
-        RaftScenario { nodes: vec![1, 3, 3, 3, 5, 5] }
+        RaftScenario { nodes: vec![1, 3, 3, 3, 5, 5], changes_members: true }
     }
 }
 
@@ -33,9 +42,11 @@ enum Theme {
     Anything,
     DeposedLeaders,
     ChangingLeaders,
+    ChangingMembers,
+    LostDisks,
 }
 
-type Process = ProtocolProcess<Raft, Kv>;
+type Process = ProtocolProcess<Member, Kv>;
 
 /// One seed's settings, equal on all members.
 fn draw_config(
@@ -100,6 +111,38 @@ fn changing_leaders(swarm: &mut Swarm, workload: &mut Workload, random: &mut Ran
     workload.reads_ppm = 100_000;
 }
 
+/// A mix in which the members change all the time, several at once, while leaders come and go.
+fn changing_members(swarm: &mut Swarm, workload: &mut Workload, random: &mut Random) {
+    swarm.nodes = random.pick(&[4, 5, 5]);
+    let kinds =
+        [FaultKind::Crash, FaultKind::Partition, FaultKind::OneWay, FaultKind::Partial, FaultKind::Pause];
+    swarm.faults = random.pick(&[FaultSet::of(&kinds), swarm.faults]);
+    calm_messages(swarm);
+    swarm.fault_gap_ns = random.pick(&[60, 150, 400]) * MILLISECOND_NS;
+    swarm.fault_max_ns = random.pick(&[200, 800]) * MILLISECOND_NS;
+    swarm.active_max = random.pick(&[1, 2]);
+    swarm.safety_ns = 8 * SECOND_NS;
+    workload.clients = random.between(2, 5) as u32;
+    workload.operations = 600;
+    workload.think_max_ns = random.pick(&[10, 40]) * MILLISECOND_NS;
+}
+
+/// A mix in which nodes lose their disks, never a second before the first has caught up: with at most four nodes the world allows one.
+fn lost_disks(swarm: &mut Swarm, workload: &mut Workload, random: &mut Random) {
+    swarm.nodes = random.pick(&[3, 3, 4]);
+    let kinds = [FaultKind::DiskLost, FaultKind::Partition, FaultKind::OneWay];
+    let also = [FaultKind::DiskLost, FaultKind::Crash, FaultKind::Partition, FaultKind::Pause];
+    swarm.faults = random.pick(&[FaultSet::of(&kinds), FaultSet::of(&also)]);
+    calm_messages(swarm);
+    swarm.fault_gap_ns = random.pick(&[60, 150, 400]) * MILLISECOND_NS;
+    swarm.fault_max_ns = random.pick(&[400, 1_000]) * MILLISECOND_NS;
+    swarm.active_max = random.pick(&[1, 2]);
+    swarm.safety_ns = 8 * SECOND_NS;
+    workload.clients = random.between(2, 5) as u32;
+    workload.operations = 600;
+    workload.think_max_ns = random.pick(&[10, 40]) * MILLISECOND_NS;
+}
+
 fn calm_messages(swarm: &mut Swarm) {
     swarm.loss_ppm = 0;
     swarm.duplicate_ppm = 0;
@@ -111,14 +154,15 @@ fn calm_messages(swarm: &mut Swarm) {
 impl Scenario for RaftScenario {
     type Process = Process;
     type Clients = KvClients;
-    type Observer = (RaftWatch, Agreement);
+    type Observer = (MemberWatch, Agreement);
 
     fn name(&self) -> &'static str {
         "raft"
     }
 
     fn setup(&self, random: &mut Random) -> Setup<Process, KvClients, Self::Observer> {
-        let damage = [FaultKind::BitRot, FaultKind::MisdirectedWrite, FaultKind::DiskFull];
+        let damage =
+            [FaultKind::BitRot, FaultKind::MisdirectedWrite, FaultKind::DiskFull, FaultKind::DiskLost];
         let limits = Limits {
             nodes: self.nodes.clone(),
             // A disk of typed records has no bytes to damage.
@@ -128,14 +172,28 @@ impl Scenario for RaftScenario {
         };
         let mut swarm = Swarm::draw(&limits, random);
         let mut workload = Workload::draw(random);
-        let theme = random.pick(&[Theme::Anything, Theme::DeposedLeaders, Theme::ChangingLeaders]);
+        let themes = [
+            Theme::Anything,
+            Theme::DeposedLeaders,
+            Theme::ChangingLeaders,
+            Theme::ChangingMembers,
+            Theme::LostDisks,
+        ];
+        let theme = random.pick(if self.changes_members { &themes[..] } else { &themes[..3] });
         match theme {
             Theme::Anything => {}
             Theme::DeposedLeaders => deposed_leaders(&mut swarm, &mut workload, random),
             Theme::ChangingLeaders => changing_leaders(&mut swarm, &mut workload, random),
+            Theme::ChangingMembers => changing_members(&mut swarm, &mut workload, random),
+            Theme::LostDisks => lost_disks(&mut swarm, &mut workload, random),
         }
+        let operated = matches!(theme, Theme::ChangingMembers | Theme::LostDisks);
         let ids: Vec<NodeId> = (1..=swarm.nodes as u64).map(NodeId).collect();
-        let members: Vec<_> = ids.iter().map(|id| (*id, Incarnation(1))).collect();
+        // The others found the group, these join.
+        let spares = if operated { random.below(ids.len() as u64 - 2) as usize } else { 0 };
+        let founders = ids.len() - spares;
+        let members: Vec<_> = ids[..founders].iter().map(|id| (*id, Incarnation(1))).collect();
+        let operator_ms = if operated { random.pick(&[20, 100, 400]) } else { 0 };
         let mut drawn = draw_config(ids[0], &members, swarm.drift_max_ppm, random);
         if theme == Theme::DeposedLeaders {
             drawn.lease = true;
@@ -149,11 +207,19 @@ impl Scenario for RaftScenario {
         let_laggards_catch_up(&mut swarm, drawn.max_inflight, drawn.max_append_bytes);
         let configs = ids
             .iter()
-            .map(|id| ProcessConfig { protocol: Config { id: *id, ..drawn.clone() }, pending_limit: 256 })
+            .map(|id| {
+                let mut raft = Config { id: *id, ..drawn.clone() };
+                if !members.iter().any(|(member, _)| member == id) {
+                    raft.members.clear();
+                }
+                let protocol = MemberConfig { raft, nodes: ids.clone(), operator_ms };
+                ProcessConfig { protocol, pending_limit: 256 }
+            })
             .collect();
-        let disks = ids.iter().map(|_| RecordDisk::default()).collect();
+        let disks = ids.iter().map(|_| RecordDisk::with_standing(Member::standing())).collect();
+        let watch = RaftWatch::of(&ids, &Membership::founding(&members));
         let clients = KvClients::new(workload);
-        Setup { swarm, configs, disks, clients, observer: (RaftWatch::new(&ids), Agreement::default()) }
+        Setup { swarm, configs, disks, clients, observer: (MemberWatch::new(watch), Agreement::default()) }
     }
 
     fn judge(&self, world: &World<Process, KvClients, Self::Observer>) -> Result<u64, Violation> {
@@ -162,7 +228,105 @@ impl Scenario for RaftScenario {
     }
 
     fn sometimes(&self) -> &'static [&'static str] {
-        &RAFT_SOMETIMES
+        &SOMETIMES
+    }
+}
+
+/// The group's invariants, and what was reached.
+#[derive(Debug)]
+pub struct MemberWatch {
+    raft: RaftWatch,
+    reached: [u64; CHANGES.len()],
+}
+
+/// What should be reached of changes of members over many seeds.
+const CHANGES: [&str; 14] = [
+    "change-begun",
+    "change-refused",
+    "lost-disk-readmitted",
+    "configuration-joint",
+    "configuration-settled",
+    "change-inherited",
+    "configuration-undone",
+    "configuration-by-snapshot",
+    "stepped-down-removed",
+    "transfer-told",
+    "transfer-given-up",
+    "campaign-by-transfer",
+    "stranger-refused",
+    "life-lost",
+];
+
+/// All of them.
+static SOMETIMES: [&str; RAFT_SOMETIMES.len() + CHANGES.len()] = {
+    let mut all = [""; RAFT_SOMETIMES.len() + CHANGES.len()];
+    let mut at = 0;
+    while at < all.len() {
+        let raft = at < RAFT_SOMETIMES.len();
+        all[at] = if raft { RAFT_SOMETIMES[at] } else { CHANGES[at - RAFT_SOMETIMES.len()] };
+        at += 1;
+    }
+    all
+};
+
+impl MemberWatch {
+    fn new(raft: RaftWatch) -> MemberWatch {
+        MemberWatch { raft, reached: [0; CHANGES.len()] }
+    }
+}
+
+impl Observer<Process> for MemberWatch {
+    fn started(
+        &mut self,
+        _now_ns: u64,
+        node: NodeId,
+        process: &Process,
+        _disk: &RecordDisk<Member>,
+    ) -> Result<(), Violation> {
+        self.raft.started(node, process.protocol().raft())
+    }
+
+    #[inline]
+    fn stepped(
+        &mut self,
+        _now_ns: u64,
+        node: NodeId,
+        process: &Process,
+        _disk: &RecordDisk<Member>,
+    ) -> Result<(), Violation> {
+        self.raft.stepped(node, process.protocol().raft())
+    }
+
+    fn ended(&mut self, _node: NodeId, process: &Process) {
+        let member = process.protocol();
+        self.raft.ended(member.raft());
+        let (raft, operator) = (member.raft().counters(), member.counts());
+        let life = [
+            operator.begun,
+            operator.refused,
+            operator.readmitted,
+            raft.joint_configurations,
+            raft.settled_configurations,
+            raft.changes_inherited,
+            raft.configurations_undone,
+            raft.configurations_by_snapshot,
+            raft.stepped_down_removed,
+            raft.transfers_told,
+            raft.transfers_given_up,
+            raft.campaigns_by_transfer,
+            raft.refused_strangers,
+            u64::from(member.raft().config().incarnation.0 > 1),
+        ];
+        for (sum, life) in self.reached.iter_mut().zip(life) {
+            *sum += life;
+        }
+    }
+
+    fn count(&self, counters: &mut Counters) {
+        self.raft.count(counters);
+        for (name, count) in CHANGES.iter().zip(self.reached) {
+            counters.add(name, count);
+        }
     }
 }
 

@@ -47,7 +47,8 @@ fn raft_messages() -> impl Strategy<Value = raft::Message> {
     let body = prop_oneof![
         (count(), count()).prop_map(|(commit, round)| Body::Heartbeat { commit, round }),
         count().prop_map(|round| Body::HeartbeatReply { round }),
-        any::<bool>().prop_map(|granted| Body::VoteReply { granted }),
+        (any::<bool>(), any::<u64>())
+            .prop_map(|(granted, candidate)| Body::VoteReply { granted, candidate: Incarnation(candidate) }),
         (count(), count()).prop_map(|(round, last)| Body::AppendReply {
             round,
             outcome: AppendOutcome::Match { index: last },

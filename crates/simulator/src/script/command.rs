@@ -245,15 +245,23 @@ fn set_hung<S: Story>(stage: &mut Stage<S>, index: usize, hung: bool) -> Result<
 
 fn crash<S: Story>(stage: &mut Stage<S>, rest: &str) -> Result<(), String> {
     let mut loss = Loss::Unsynced;
+    let mut disk = false;
     let mut ids = Vec::new();
     for word in rest.split_whitespace() {
         match word {
             "lose=unsynced" => loss = Loss::Unsynced,
             "lose=none" => loss = Loss::Nothing,
+            "lose=disk" => disk = true,
             _ => ids.push(stage.index_of(node(word)?)?),
         }
     }
-    ids.into_iter().try_for_each(|index| stage.crash(index, loss))
+    ids.into_iter().try_for_each(|index| {
+        stage.crash(index, loss)?;
+        if disk {
+            stage.lose_disk(index);
+        }
+        Ok(())
+    })
 }
 
 fn partition<S: Story>(stage: &mut Stage<S>, rest: &str) -> Result<(), String> {

@@ -24,6 +24,7 @@ pub(super) struct Actor<P: Protocol> {
     pub(super) id: NodeId,
     life: Option<(P, Gate<P>)>,
     lives: u64,
+    losses: u64,
     pub(super) disk: RecordDisk<P>,
     pub(super) clock: Clock,
     timers: Vec<(P::Timer, u64)>,
@@ -108,6 +109,7 @@ impl<S: Story> Stage<S> {
                 id: NodeId(id),
                 life: None,
                 lives: 0,
+                losses: 0,
                 disk: RecordDisk::default(),
                 clock: Clock::new(0, WALL_START_MS),
                 timers: Vec::new(),
@@ -146,7 +148,10 @@ impl<S: Story> Stage<S> {
         actor.incoming.clear();
         actor.hung = false;
         actor.paused = false;
-        let config = self.story.config(actor.id, &members, &self.settings)?;
+        let mut config = self.story.config(actor.id, &members, &self.settings)?;
+        if actor.losses > 0 {
+            self.story.reborn(&mut config, actor.losses);
+        }
         let checkpoint = actor.disk.checkpoint();
         actor.applied = checkpoint.map_or_else(Vec::new, |kept| decode_applied(kept.state.clone()));
         let meta = checkpoint.map(|kept| kept.meta.clone());
@@ -158,6 +163,12 @@ impl<S: Story> Stage<S> {
         }
         actor.life = Some((recovery.finish(), Gate::new(actor.disk.durable())));
         self.input(index, Input::Start)
+    }
+
+    pub(super) fn lose_disk(&mut self, index: usize) {
+        let actor = &mut self.actors[index];
+        actor.losses += 1;
+        actor.disk = RecordDisk::default();
     }
 
     pub(super) fn crash(&mut self, index: usize, loss: Loss) -> Result<(), String> {

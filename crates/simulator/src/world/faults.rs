@@ -36,6 +36,7 @@ const STRIKING: FaultSet = FaultSet::of(&[
     FaultKind::BitRot,
     FaultKind::MisdirectedWrite,
     FaultKind::DiskFull,
+    FaultKind::DiskLost,
     FaultKind::Jump,
     FaultKind::Drift,
 ]);
@@ -118,6 +119,13 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
             FaultKind::BitRot => self.damage(kind, DiskDamage::BitRot, node),
             FaultKind::MisdirectedWrite => self.damage(kind, DiskDamage::MisdirectedWrite, node),
             FaultKind::DiskFull => self.damage(kind, DiskDamage::Full, node),
+            FaultKind::DiskLost => {
+                let before = self.faults.of(kind);
+                self.damage(kind, DiskDamage::Lost, node);
+                if self.faults.of(kind) > before {
+                    self.crash_node(node)?;
+                }
+            }
             FaultKind::Jump => {
                 self.note(kind, node);
                 let far = if self.random.chance(100_000) { 3_600_000 } else { 5_000 };

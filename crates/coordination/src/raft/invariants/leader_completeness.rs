@@ -10,8 +10,8 @@ use alloc::format;
 use keypact_protocol::NodeId;
 
 use super::acknowledged_durable::AcknowledgedDurable;
-use super::state_machine_safety::StateMachineSafety;
-use super::{Step, Violation};
+use super::configurations::decide;
+use super::{Group, Step, Violation};
 
 #[derive(Debug, Default)]
 pub(super) struct LeaderCompleteness {
@@ -27,9 +27,10 @@ impl LeaderCompleteness {
         &mut self,
         step: &Step<'_>,
         known: u64,
-        committed: &StateMachineSafety,
+        group: &Group<'_>,
         disks: &AcknowledgedDurable,
     ) -> Result<(), Violation> {
+        let committed = group.committed;
         let term = step.now.term;
         if step.began_to_lead() {
             let tail = step.raft.tail();
@@ -51,7 +52,7 @@ impl LeaderCompleteness {
                     return Err(violation(*leader, *later, now));
                 }
             }
-            self.check_electable(step, now, committed, disks)?;
+            self.check_electable(step, now, group, disks)?;
         }
         Ok(())
     }
@@ -61,18 +62,26 @@ impl LeaderCompleteness {
         &self,
         step: &Step<'_>,
         index: u64,
-        committed: &StateMachineSafety,
+        group: &Group<'_>,
         disks: &AcknowledgedDurable,
     ) -> Result<(), Violation> {
-        let term = committed.term_at(index).expect("it was just committed");
+        let term = group.committed.term_at(index).expect("it was just committed");
         let lasts = disks.lasts();
         for (member, last) in lasts.iter().enumerate() {
             if disks.holds(member, index, term) {
                 continue;
             }
-            let votes =
-                lasts.iter().filter(|voter| (voter.term, voter.index) <= (last.term, last.index)).count();
-            if votes > lasts.len() / 2 {
+            // By the configuration that its disk has, in which it must have a vote itself.
+            let Some(membership) = group.configurations.at_index(member, last.index) else { continue };
+            let would_vote = |at: usize| (lasts[at].term, lasts[at].index) <= (last.term, last.index);
+            let place = &group.places[member];
+            let own = membership.member(place.id).filter(|own| place.is(own.id, own.incarnation));
+            let votes = own.is_some_and(|own| own.seat.votes() || own.seat.voted());
+            let elected = decide(membership, |voter| {
+                let at = group.places.iter().position(|place| place.is(voter.id, voter.incarnation));
+                at.is_some_and(would_vote)
+            });
+            if votes && elected {
                 return Err(Violation {
                     property: "leader completeness",
                     detail: format!(

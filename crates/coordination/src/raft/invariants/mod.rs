@@ -5,6 +5,7 @@
 //! the members' fields, never their messages.
 
 mod acknowledged_durable;
+mod configurations;
 mod election_safety;
 mod leader_append_only;
 mod leader_completeness;
@@ -18,11 +19,12 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use keypact_log::{Entry, Position};
-use keypact_protocol::NodeId;
+use keypact_protocol::{Incarnation, NodeId};
 
-use super::{Raft, Role};
+use super::{Membership, Raft, Role};
 
 use acknowledged_durable::AcknowledgedDurable;
+use configurations::Configurations;
 use election_safety::ElectionSafety;
 use leader_append_only::LeaderAppendOnly;
 use leader_completeness::LeaderCompleteness;
@@ -63,6 +65,21 @@ struct Seen {
     voted_for: Option<NodeId>,
 }
 
+/// A node that is or may become a member.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    id: NodeId,
+    /// Under which it was last seen.
+    incarnation: Option<Incarnation>,
+    seen: Seen,
+}
+
+impl Place {
+    fn is(&self, id: NodeId, incarnation: Incarnation) -> bool {
+        self.id == id && self.incarnation == Some(incarnation)
+    }
+}
+
 /// One member, just looked at.
 struct Step<'a> {
     /// Its place among the members.
@@ -89,10 +106,18 @@ impl Step<'_> {
     }
 }
 
+/// What the checks share.
+struct Group<'a> {
+    places: &'a [Place],
+    configurations: &'a Configurations,
+    committed: &'a StateMachineSafety,
+}
+
 /// All checks of one group.
 #[derive(Debug)]
 pub struct RaftInvariants {
-    members: Vec<(NodeId, Seen)>,
+    places: Vec<Place>,
+    configurations: Configurations,
     election_safety: ElectionSafety,
     leader_append_only: LeaderAppendOnly,
     log_matching: LogMatching,
@@ -105,12 +130,27 @@ pub struct RaftInvariants {
 }
 
 impl RaftInvariants {
-    /// Checks for a group of these members, none of which has lived yet.
+    /// Checks for a group of these members under their first incarnation, none of which has lived yet.
     #[must_use]
     pub fn new(members: &[NodeId]) -> RaftInvariants {
+        let founding: Vec<_> = members.iter().map(|id| (*id, Incarnation(1))).collect();
+        RaftInvariants::of(members, &Membership::founding(&founding))
+    }
+
+    /// Checks for these nodes, of which the founding members are some; none has lived yet.
+    #[must_use]
+    pub fn of(members: &[NodeId], founding: &Membership) -> RaftInvariants {
         assert!(!members.is_empty(), "a group has members");
         RaftInvariants {
-            members: members.iter().map(|id| (*id, Seen::default())).collect(),
+            places: members
+                .iter()
+                .map(|id| {
+                    let member = founding.member(*id);
+                    let incarnation = member.map(|member| member.incarnation);
+                    Place { id: *id, incarnation, seen: Seen::default() }
+                })
+                .collect(),
+            configurations: Configurations::new(members.len(), founding),
             election_safety: ElectionSafety::default(),
             leader_append_only: LeaderAppendOnly,
             log_matching: LogMatching::default(),
@@ -126,7 +166,7 @@ impl RaftInvariants {
     /// The member begins a new life. Call it before the first [`RaftInvariants::check`] of that life.
     pub fn restarted(&mut self, node: NodeId) {
         let at = self.place(node);
-        self.members[at].1.same_life = false;
+        self.places[at].seen.same_life = false;
     }
 
     /// How often a member was found changed and looked at.
@@ -142,7 +182,7 @@ impl RaftInvariants {
     }
 
     fn place(&self, node: NodeId) -> usize {
-        self.members.iter().position(|(id, _)| *id == node).expect("only members are checked")
+        self.places.iter().position(|place| place.id == node).expect("only members are checked")
     }
 
     /// Looks at a member that just handled a batch. O(what is new), O(1) if nothing is.
@@ -151,7 +191,10 @@ impl RaftInvariants {
     /// [`Violation`] names the first property found broken.
     pub fn check(&mut self, node: NodeId, raft: &Raft) -> Result<(), Violation> {
         let at = self.place(node);
-        let before = self.members[at].1;
+        if self.places[at].incarnation != Some(raft.config().incarnation) {
+            self.lost(at, raft.config().incarnation);
+        }
+        let before = self.places[at].seen;
         let now = look(raft);
         if now == before {
             return Ok(());
@@ -166,11 +209,28 @@ impl RaftInvariants {
         self.acknowledged_durable.note(&step);
         let known = self.state_machine_safety.known();
         self.state_machine_safety.check(&step)?;
-        self.acknowledged_durable.check(&step, known, &self.state_machine_safety)?;
-        let disks = &self.acknowledged_durable;
-        self.leader_completeness.check(&step, known, &self.state_machine_safety, disks)?;
-        self.members[at].1 = now;
+        let changed = self.configurations.note(&step);
+        self.configurations.check(&step, changed, known, self.state_machine_safety.known())?;
+        let group = Group {
+            places: &self.places,
+            configurations: &self.configurations,
+            committed: &self.state_machine_safety,
+        };
+        self.acknowledged_durable.check(&step, known, &group)?;
+        self.leader_completeness.check(&step, known, &group, &self.acknowledged_durable)?;
+        self.places[at].seen = now;
         Ok(())
+    }
+
+    /// The node is here under another incarnation: what it had before is gone for good.
+    fn lost(&mut self, at: usize, incarnation: Incarnation) {
+        let place = &mut self.places[at];
+        assert!(!place.seen.same_life, "a folder is not lost under a running process");
+        self.acknowledged_durable.lost(at, place.id, place.incarnation);
+        self.configurations.lost(at);
+        self.one_vote.lost(at);
+        self.monotonic.lost(at);
+        *place = Place { id: place.id, incarnation: Some(incarnation), seen: Seen::default() };
     }
 }
 

@@ -17,6 +17,10 @@ impl Monotonic {
         Monotonic { durable_terms: vec![0; members] }
     }
 
+    pub(super) fn lost(&mut self, at: usize) {
+        self.durable_terms[at] = 0;
+    }
+
     pub(super) fn check(&mut self, step: &Step<'_>) -> Result<(), Violation> {
         let (now, before) = (&step.now, &step.before);
         let lived = before.same_life;

@@ -18,6 +18,10 @@ impl OneVote {
         OneVote { votes: vec![HardState::default(); members] }
     }
 
+    pub(super) fn lost(&mut self, at: usize) {
+        self.votes[at] = HardState::default();
+    }
+
     pub(super) fn check(&mut self, step: &Step<'_>) -> Result<(), Violation> {
         let Some(hard) = step.raft.durable_hard_state() else { return Ok(()) };
         let known = &mut self.votes[step.at];

@@ -73,7 +73,7 @@ fn a_member_ahead_in_terms_gets_its_leader_back() {
     world.isolate(3);
     world.advance(1_000);
     let last = world.raft(1).last();
-    let stray = Message { term: 9, incarnation: Incarnation(1), body: Body::Vote { last } };
+    let stray = Message { term: 9, incarnation: Incarnation(1), body: Body::Vote { last, transfer: false } };
     world.step(3, Input::Message { from: NodeId(2), message: stray });
     assert_eq!(world.raft(3).term(), 9);
     world.heal();
@@ -107,7 +107,8 @@ fn a_voter_that_crashes_does_not_vote_twice() {
     let mut world = World::new(3);
     world.now_ns += 600 * MS;
     let last = world.raft(2).last();
-    let ask = |term| Message { term, incarnation: Incarnation(1), body: Body::Vote { last } };
+    let ask =
+        |term| Message { term, incarnation: Incarnation(1), body: Body::Vote { last, transfer: false } };
     world.step(2, Input::Message { from: NodeId(1), message: ask(5) });
     world.crash(2);
     world.restart(2);
@@ -115,7 +116,7 @@ fn a_voter_that_crashes_does_not_vote_twice() {
     world.network.clear();
     world.step(2, Input::Message { from: NodeId(3), message: ask(5) });
     let (_, to, reply) = world.network.pop_front().unwrap();
-    assert_eq!((to, reply.body), (NodeId(3), Body::VoteReply { granted: false }));
+    assert_eq!((to, reply.body), (NodeId(3), Body::VoteReply { granted: false, candidate: Incarnation(1) }));
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn a_restarted_member_keeps_silent_for_an_election_timeout() {
     world.crash(2);
     world.restart(2);
     let last = world.raft(1).last();
-    let ask = Message { term: 50, incarnation: Incarnation(1), body: Body::Vote { last } };
+    let ask = Message { term: 50, incarnation: Incarnation(1), body: Body::Vote { last, transfer: false } };
     world.network.clear();
     world.now_ns += 299 * MS;
     world.step(2, Input::Message { from: NodeId(3), message: ask.clone() });
@@ -134,7 +135,7 @@ fn a_restarted_member_keeps_silent_for_an_election_timeout() {
     assert_eq!(world.raft(2).counters().votes_withheld, 1);
     world.now_ns += 2 * MS;
     world.step(2, Input::Message { from: NodeId(3), message: ask });
-    assert_eq!(world.network[0].2.body, Body::VoteReply { granted: true });
+    assert_eq!(world.network[0].2.body, Body::VoteReply { granted: true, candidate: Incarnation(1) });
 }
 
 #[test]
@@ -173,13 +174,19 @@ fn a_leader_whose_disk_hangs_steps_down_and_does_not_campaign() {
 fn strangers_and_other_lives_are_refused() {
     let mut world = World::new(3);
     world.elect_this(1);
-    let body = Body::Heartbeat { commit: 0, round: 1 };
-    let other_life = Message { term: 99, incarnation: Incarnation(2), body: body.clone() };
-    let stranger = Message { term: 99, incarnation: Incarnation(1), body };
-    world.step(2, Input::Message { from: NodeId(3), message: other_life });
-    world.step(2, Input::Message { from: NodeId(8), message: stranger.clone() });
-    world.step(2, Input::Message { from: NodeId(2), message: stranger });
-    assert_eq!(world.raft(2).counters().refused_strangers, 3);
+    let say = |incarnation, body: &Body| {
+        let (incarnation, body) = (Incarnation(incarnation), body.clone());
+        Message { term: 99, incarnation, body }
+    };
+    let answer = Body::HeartbeatReply { round: 1 };
+    let heartbeat = Body::Heartbeat { commit: 0, round: 1 };
+    // Answers count, so they must come from a member in its present life; what a life said that is over counts in no case.
+    for (from, message) in
+        [(3, say(2, &answer)), (8, say(1, &answer)), (3, say(0, &heartbeat)), (2, say(1, &heartbeat))]
+    {
+        world.step(2, Input::Message { from: NodeId(from), message });
+    }
+    assert_eq!(world.raft(2).counters().refused_strangers, 4);
     assert!(world.raft(2).term() < 99);
 }
 
@@ -203,7 +210,7 @@ fn a_disk_that_stops_answering_during_pre_votes_ends_the_campaign() {
     world.node_mut(1).syncs = false;
     // A newer term to write down, which does not reach the disk.
     let last = world.raft(1).last();
-    let ask = Message { term: 5, incarnation: Incarnation(1), body: Body::Vote { last } };
+    let ask = Message { term: 5, incarnation: Incarnation(1), body: Body::Vote { last, transfer: false } };
     world.step(1, Input::Message { from: NodeId(3), message: ask });
     world.network.clear();
     world.now_ns += 900 * MS;
@@ -220,7 +227,7 @@ fn members_behind_in_terms_help_one_that_is_ahead() {
     let mut world = World::new(3);
     world.now_ns += 600 * MS;
     let last = world.raft(1).last();
-    let ask = Message { term: 5, incarnation: Incarnation(1), body: Body::Vote { last } };
+    let ask = Message { term: 5, incarnation: Incarnation(1), body: Body::Vote { last, transfer: false } };
     world.step(1, Input::Message { from: NodeId(3), message: ask });
     world.network.clear();
     world.now_ns += 600 * MS;

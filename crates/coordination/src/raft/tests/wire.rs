@@ -8,7 +8,7 @@ use keypact_log::{Entry, EntryHeader, Kind, Position};
 use keypact_protocol::{Draft, Incarnation, NodeId, SnapshotChunk, Wire};
 use proptest::prelude::*;
 
-use crate::raft::{AppendOutcome, Body, HardState, Message, Record, SnapshotOutcome};
+use crate::raft::{AppendOutcome, Body, Change, ChangeRefusal, HardState, Message, Record, SnapshotOutcome};
 
 fn bytes_of(value: &impl Wire) -> Bytes {
     let mut out = std::vec![0xAA, 0xBB];
@@ -48,8 +48,18 @@ fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         (count(), position()).prop_map(|(next_term, last)| Body::PreVote { next_term, last }),
         (count(), any::<bool>()).prop_map(|(next_term, granted)| Body::PreVoteReply { next_term, granted }),
-        position().prop_map(|last| Body::Vote { last }),
-        any::<bool>().prop_map(|granted| Body::VoteReply { granted }),
+        (position(), any::<bool>()).prop_map(|(last, transfer)| Body::Vote { last, transfer }),
+        (any::<bool>(), any::<u64>())
+            .prop_map(|(granted, candidate)| Body::VoteReply { granted, candidate: Incarnation(candidate) }),
+        Just(Body::TimeoutNow),
+        (1_u64..9, any::<u64>(), 1_u64..9).prop_map(|(node, incarnation, other)| {
+            let change = Change::default().learn(NodeId(node), Incarnation(incarnation));
+            Body::Change(change.promote(NodeId(other)).remove(NodeId(node + other)))
+        }),
+        count().prop_map(|to| Body::Transfer { to: NodeId(to) }),
+        Just(Body::Answer(Ok(()))),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(node, missing)| Body::Answer(Err(ChangeRefusal::NotCaughtUp { node, missing }))),
         append(),
         (any::<u64>(), count())
             .prop_map(|(round, index)| Body::AppendReply { round, outcome: AppendOutcome::Match { index } }),
@@ -143,7 +153,7 @@ fn absurd_counts_are_refused() {
     for body in [
         Body::PreVote { next_term: u64::MAX, last: Position::default() },
         Body::Heartbeat { commit: u64::MAX, round: 1 },
-        Body::Vote { last: Position { index: u64::MAX, term: 1 } },
+        Body::Vote { last: Position { index: u64::MAX, term: 1 }, transfer: false },
     ] {
         assert!(Message::decode(bytes_of(&Message { term: 1, incarnation: Incarnation(1), body })).is_err());
     }

@@ -8,9 +8,9 @@ use keypact_simulator::{
     Kv, Observer, ProtocolProcess, Random, RecordDisk, Scenario, Setup, Violation, World,
 };
 
-use crate::RaftScenario;
 use crate::claims::finding::{Control, Figure, Finding, Verdict};
 use crate::claims::{Claim, Effort};
+use crate::{Member, RaftScenario};
 
 pub(in crate::claims) const CLAIM: Claim = Claim {
     number: 35,
@@ -108,7 +108,7 @@ impl Disks {
     }
 }
 
-type Process = ProtocolProcess<Raft, Kv>;
+type Process = ProtocolProcess<Member, Kv>;
 
 impl Observer<Process> for Disks {
     fn started(
@@ -116,9 +116,9 @@ impl Observer<Process> for Disks {
         _now_ns: u64,
         node: NodeId,
         process: &Process,
-        _disk: &RecordDisk<Raft>,
+        _disk: &RecordDisk<Member>,
     ) -> Result<(), Violation> {
-        self.look(node, process.protocol());
+        self.look(node, process.protocol().raft());
         Ok(())
     }
 
@@ -127,9 +127,9 @@ impl Observer<Process> for Disks {
         _now_ns: u64,
         node: NodeId,
         process: &Process,
-        _disk: &RecordDisk<Raft>,
+        _disk: &RecordDisk<Member>,
     ) -> Result<(), Violation> {
-        self.look(node, process.protocol());
+        self.look(node, process.protocol().raft());
         Ok(())
     }
 }
@@ -144,7 +144,8 @@ struct Fates {
 }
 
 fn follow(seed: u64, fates: &mut Fates) {
-    let scenario = RaftScenario::default();
+    // A majority of how many must stay the same for as long as an entry is followed.
+    let scenario = RaftScenario { changes_members: false, ..RaftScenario::default() };
     let Setup { swarm, configs, disks, clients, observer: _ } = scenario.setup(&mut Random::new(seed));
     let observer = Disks { nodes: swarm.nodes, ..Disks::default() };
     let mut world = World::new(Setup { swarm, configs, disks, clients, observer }, seed);
