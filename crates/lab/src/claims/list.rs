@@ -29,6 +29,13 @@ pub static CLAIMS: &[Claim] = &[
     claim::crdts_resolve::CLAIM,
     claim::crdts_commute::CLAIM,
     claim::last_write_counter::CLAIM,
+    claim::retries::WAITS,
+    claim::retries::HERD,
+    claim::retries::LONGEST,
+    claim::breaker::OPENS,
+    claim::breaker::COOLS,
+    claim::breaker::CLOSES,
+    claim::breaker::REOPENS,
 ];
 
 /// What needs more than a simulator and one process.

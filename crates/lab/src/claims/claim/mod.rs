@@ -1,5 +1,6 @@
 //! A file for each claim, or for a few that are measured together.
 
+pub(super) mod breaker;
 pub(super) mod chain_is_consistent;
 pub(super) mod chain_writes_slow;
 pub(super) mod crdts_commute;
@@ -14,6 +15,7 @@ pub(super) mod raft_is_safe;
 pub(super) mod range_is_simple;
 pub(super) mod range_queries;
 pub(super) mod reads_scale;
+pub(super) mod retries;
 pub(super) mod ring_moves_little;
 pub(super) mod stale_follower_reads;
 pub(super) mod tail_reads_scale;
