@@ -84,6 +84,7 @@ impl<P: Protocol> Gate<P> {
             let (_, held) = self.held.pop_front().expect("front was there");
             pass(held, outlet);
         }
+        assert!(self.held.front().is_none_or(|(lsn, _)| *lsn > durable), "what is durable is not held back");
     }
 
     /// The sink to hand to the child.
@@ -97,6 +98,7 @@ impl<P: Protocol> Gate<P> {
     }
 
     fn hold(&mut self, held: Held<P>) {
+        assert!(self.last_append > self.durable, "only what waits for the disk is held");
         debug_assert!(self.held.back().is_none_or(|(lsn, _)| *lsn <= self.last_append));
         self.held.push_back((self.last_append, held));
     }

@@ -92,7 +92,9 @@ fn opens(effort: Effort) -> Finding {
         let opened = call_until_open(&mut breaker(), 0, 60 * SECOND_NS, ill);
         took.extend(opened.filter(|at_ns| *at_ns >= ILL_NS).map(|at_ns| (at_ns - ILL_NS) as f64 / 1e6));
         // Ill for one second in four.
-        let bursts = |now_ns: u64| random.chance(if now_ns / SECOND_NS % 4 == 0 { 800_000 } else { 20_000 });
+        let bursts = |now_ns: u64| {
+            random.chance(if (now_ns / SECOND_NS).is_multiple_of(4) { 800_000 } else { 20_000 })
+        };
         bursts_opened += u64::from(call_until_open(&mut breaker(), 0, 60 * SECOND_NS, bursts).is_some());
     }
     let all = took.len() as u64 == runs;
