@@ -2,6 +2,7 @@
 //! whole, understood and durable.
 
 use keypact_coordination::raft::{self, Body};
+use keypact_log::CheckpointMeta;
 use keypact_protocol::{NodeId, SnapshotChunk};
 
 use super::cluster::{Cluster, Fate};
@@ -187,9 +188,8 @@ fn a_late_answer_of_an_abandoned_snapshot_installs_nothing() {
     assert!(chunk.last, "the checkpoint is small");
     // Another checkpoint, with the same beginning and another stamp, of which more is to come.
     chunk.last = false;
-    let mut meta = chunk.meta.to_vec();
-    *meta.last_mut().expect("a meta says something") -= 1;
-    chunk.meta = meta.into();
+    let (meta, members) = CheckpointMeta::decode_with(&chunk.meta).expect("a sender's meta");
+    chunk.meta = CheckpointMeta { stamp_ms: meta.stamp_ms - 1, ..meta }.encode_with(&members);
     cluster.deliver(first);
     cluster.deliver(second);
     cluster.input(lagging, NodeInput::IncomingTaken { group: DEFAULT, chunk: 0 });
