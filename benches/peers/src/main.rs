@@ -11,6 +11,7 @@ mod grpc;
 mod keypact;
 mod process;
 mod raft;
+mod recovery;
 mod redis;
 mod report;
 mod resp;
@@ -46,6 +47,8 @@ enum What {
     Redis(Options),
     /// The Raft core beside raft-rs, in process.
     RaftRs(Options),
+    /// Retries beside backon, circuit breakers beside recloser and failsafe, in process.
+    Recovery(Options),
     /// The echo that the generator is measured against.
     #[command(hide = true)]
     EchoServer {
@@ -171,6 +174,7 @@ async fn run(what: &What) -> Result<(), Failure> {
         What::Etcd(options) => (options, etcd_report(options).await?),
         What::Redis(options) => (options, redis_report(options).await?),
         What::RaftRs(options) => (options, raft_report(options).await?),
+        What::Recovery(options) => (options, recovery_report(options).await?),
     };
     if options.json {
         println!("{:#}", report.json());
@@ -287,6 +291,19 @@ async fn raft_report(options: &Options) -> Result<Report, Failure> {
         settings: vec![("rounds", json!(rounds)), ("seconds", json!(measured.as_secs_f64()))],
         targets: targets::raft_rs(&ratios),
         proposals,
+        ..Report::default()
+    })
+}
+
+async fn recovery_report(options: &Options) -> Result<Report, Failure> {
+    let measured = Duration::from_secs_f64(options.seconds.unwrap_or(0.2));
+    let rounds = options.rounds as usize;
+    let costs = recovery::measure(rounds, measured).await?;
+    Ok(Report {
+        peer: "recovery",
+        settings: vec![("rounds", json!(rounds)), ("seconds", json!(measured.as_secs_f64()))],
+        targets: targets::recovery(&costs),
+        costs,
         ..Report::default()
     })
 }

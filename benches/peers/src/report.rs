@@ -9,6 +9,7 @@ use crate::failover::{Failovers, Runs};
 use crate::floor::{Floor, Step, WRITERS};
 use crate::generator::Sample;
 use crate::raft::Proposals;
+use crate::recovery::Cost;
 use crate::systems::Explained;
 use crate::targets::Target;
 
@@ -25,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     /// In process, against raft-rs.
     pub(crate) proposals: Vec<Proposals>,
+    /// In process, against other libraries.
+    pub(crate) costs: Vec<Cost>,
     /// The disk and the loopback.
     pub(crate) floor: Option<Floor>,
     /// The generator against an echo.
@@ -56,6 +59,7 @@ impl Report {
             self.sides.iter().map(|(name, what)| (String::from(*name), json!(what))).collect();
         let mut rows: Vec<Value> = self.rows.iter().map(row_json).collect();
         rows.extend(self.proposals.iter().map(proposals_json));
+        rows.extend(self.costs.iter().map(cost_json));
         json!({
             "peer": self.peer,
             "settings": settings,
@@ -87,6 +91,9 @@ impl Report {
                 "Raft in process, three nodes in memory, one thread\n{}",
                 proposals_table(&self.proposals)
             ));
+        }
+        if !self.costs.is_empty() {
+            parts.push(format!("A call, in process, one thread\n{}", costs_table(&self.costs)));
         }
         if let Some(echo) = &self.echo {
             parts.push(format!("Echo under the same generator\n{}", echo_table(echo)));
@@ -273,6 +280,35 @@ fn echo_json((cell, sample): &(Cell, Sample)) -> Value {
         "p99_us": round_to(sample.p99_us, 1),
         "server_cpu_us": round_to(sample.server_cpu_us, 2),
         "generator_cpu_us": round_to(sample.generator_cpu_us, 2),
+    })
+}
+
+fn costs_table(costs: &[Cost]) -> String {
+    let head = ["call", "peer", "ours ns", "theirs ns", "ratio, median (min..max)"];
+    let line = |cost: &Cost| {
+        [
+            String::from(cost.call),
+            String::from(cost.peer),
+            spread_text(cost.ours_ns, 1),
+            spread_text(cost.theirs_ns, 1),
+            spread_text(cost.ratio, 2),
+        ]
+    };
+    table(head, costs.iter().map(line))
+}
+
+fn cost_json(cost: &Cost) -> Value {
+    let median = |spread: Option<Spread>| spread.map(|spread| round_to(spread.median, 2));
+    json!({
+        "op": cost.call,
+        "ours_side": "keypact-recovery",
+        "theirs_side": cost.peer,
+        "ours_ns": median(cost.ours_ns),
+        "theirs_ns": median(cost.theirs_ns),
+        "ratio": median(cost.ratio),
+        "ratio_min": cost.ratio.map(|ratio| round_to(ratio.min, 3)),
+        "ratio_max": cost.ratio.map(|ratio| round_to(ratio.max, 3)),
+        "rounds": cost.rounds,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use crate::compare::{Placement, Row};
 use crate::failover::Failovers;
+use crate::recovery::Cost;
 
 /// One wish and what came of it.
 #[derive(Clone, PartialEq, Debug)]
@@ -84,6 +85,15 @@ pub(crate) fn raft_rs(ratios: &[(usize, f64)]) -> Vec<Target> {
             Target::at_least(format!("proposals, {clients} clients: ratio at least"), 1.0, ratio)
         })
         .collect()
+}
+
+/// Against other libraries: at most their time for each call.
+pub(crate) fn recovery(costs: &[Cost]) -> Vec<Target> {
+    let target = |cost: &Cost| {
+        let name = format!("{} beside {}: time at most", cost.call, cost.peer);
+        Target::at_most(name, 1.0, cost.ratio.map(|ratio| ratio.median))
+    };
+    costs.iter().map(target).collect()
 }
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ enum Peer {
     Etcd,
     Redis,
     RaftRs,
+    Recovery,
     /// Crates that partition: hashring, conhash, jumphash, anchorhash, maglev. In process.
     Partitioning,
 }
@@ -78,6 +79,7 @@ impl Peer {
             Peer::Etcd => "etcd",
             Peer::Redis => "redis",
             Peer::RaftRs => "raft-rs",
+            Peer::Recovery => "recovery",
             Peer::Partitioning => "partitioning",
         }
     }
