@@ -47,6 +47,12 @@ pub enum Problem {
     /// An event of a type that we don't know.
     #[error("unknown event type {0:?} (invoke, ok, fail, unknown or info)")]
     UnknownType(String),
+    /// An event of a broadcast history of a type that we don't know.
+    #[error("unknown event type {0:?} (broadcast, deliver, skip, crash, start or rest)")]
+    UnknownDeliveryEvent(String),
+    /// A broadcast that can't be.
+    #[error("{0}")]
+    Broadcast(String),
     /// An operation that we don't know.
     #[error("unknown operation {0:?}")]
     UnknownOperation(String),

@@ -3,7 +3,11 @@
 //! A [`History`] says what clients asked and what they were told. [`linearizable`] decides whether one copy of the data,
 //! used by one client at a time, could have given these answers, and if not, shows a few operations that prove it.
 //! Histories are read in our own format and in those of Jepsen, Knossos and Porcupine ([`format`](mod@format)).
+//!
+//! A [`DeliveryHistory`] says who broadcast what, and who delivered what in which order; [`delivery`] decides whether that is FIFO, causal or
+//! total order.
 
+pub mod delivery;
 pub mod durability;
 pub mod error;
 pub mod format;
@@ -19,6 +23,9 @@ mod search;
 mod tests;
 pub mod witness;
 
+pub use delivery::{
+    DeliveryHistory, DeliveryOrder, DeliveryViolation, check_delivery, read_delivery, write_delivery,
+};
 pub use durability::{LostWrite, lost_writes};
 pub use error::{CheckError, HistoryError, Problem};
 pub use format::{FailedCas, Format, ReadOptions, read_file, read_text};

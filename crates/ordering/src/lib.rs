@@ -5,9 +5,25 @@
 //! | feature | module | what it is |
 //! |---|---|---|
 //! | `clock` | [`clock`] | Lamport, vector and hybrid logical clocks; dots and dotted causal contexts |
+//! | `fifo` | [`fifo`] | each sender's messages in their order, gaps repaired |
+//! | `causal` | [`causal`] | a message waits for what it comes after |
+//!
+//! `fifo` and `causal` share [`broadcast`]: streams, repair, membership, recovery. A delivery's command is an [`Envelope`], which names its
+//! sender; see there for how a broadcast maps on the contract.
 #![no_std]
 
 extern crate alloc;
 
+#[cfg(any(feature = "fifo", feature = "causal"))]
+pub mod broadcast;
+#[cfg(feature = "causal")]
+pub mod causal;
 #[cfg(feature = "clock")]
 pub mod clock;
+#[cfg(any(feature = "fifo", feature = "causal"))]
+mod envelope;
+#[cfg(feature = "fifo")]
+pub mod fifo;
+
+#[cfg(any(feature = "fifo", feature = "causal"))]
+pub use envelope::Envelope;

@@ -94,6 +94,13 @@ plants! {
     (ReplicaIdReused, "replica-id-reused", "crdt", "a replica that lost its disk goes on under its old identity"),
     (ClockGoesBackwards, "clock-goes-backwards", "crdt", "a register's stamps follow the wall clock when it goes back"),
     (CounterMergeAdds, "counter-merge-adds", "crdt", "merging counters adds up what each replica has counted"),
+    // Message orders.
+    (GapSkipped, "gap-skipped", "fifo", "a message is delivered though an earlier one of its stream is missing"),
+    (DuplicateDelivered, "duplicate-delivered", "fifo", "a message that comes twice is delivered twice"),
+    (SequenceRestarts, "sequence-restarts", "fifo", "after a crash a sender counts its messages from 1 again"),
+    (ForgottenTooEarly, "forgotten-too-early", "fifo", "a message is forgotten once one other member has it"),
+    (CausalCheckSkipped, "causal-check-skipped", "causal", "a message is delivered before what it comes after"),
+    (ContextStale, "context-stale", "causal", "a message's clock lacks the newest message of each other stream"),
 }
 
 /// 0: none; else the plant's place in the list, counted from 1.

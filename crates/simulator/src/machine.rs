@@ -5,6 +5,8 @@ use std::fmt::Debug;
 use bytes::{Bytes, BytesMut};
 use keypact_protocol::{DecodeError, Delivery};
 
+use crate::Applied;
+
 /// A state machine. Equal deliveries in equal order give equal states and answers.
 pub trait StateMachine: Default + Clone + PartialEq + Debug {
     /// What clients write.
@@ -43,4 +45,10 @@ pub trait StateMachine: Default + Clone + PartialEq + Debug {
 
     /// A digest of the state; equal states have equal digests. O(1): kept up by [`StateMachine::apply`].
     fn digest(&self) -> u64;
+
+    /// What must be equal on all processes in the end; `index` is that of the last command applied. Overridden where processes deliver in
+    /// different orders.
+    fn compared(&self, index: u64) -> Applied {
+        Applied { index, digest: self.digest() }
+    }
 }

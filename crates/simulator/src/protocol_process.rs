@@ -189,7 +189,7 @@ where
 
     fn applied(&self) -> Option<Applied> {
         let takes_part = self.standing.is_none_or(|standing| (standing.takes_part)(&self.protocol));
-        takes_part.then(|| Applied { index: self.parent.applied, digest: self.parent.machine.digest() })
+        takes_part.then(|| self.parent.machine.compared(self.parent.applied))
     }
 
     fn caught_up(&self) -> bool {

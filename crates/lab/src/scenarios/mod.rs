@@ -3,10 +3,13 @@
 //! A new one is a file here, a line in [`ENTRIES`], and nothing else: `keypact sim`, the tests and `cargo xtask verify` read the list.
 
 mod beyond;
+mod broadcast;
+mod causal;
 mod chain;
 mod circuit_breaker;
 mod crdt;
 mod failing_service;
+mod fifo;
 mod hash;
 mod idempotency;
 mod judge;
@@ -25,11 +28,17 @@ use std::ops::Range;
 use crate::sim::{Options, SimReport, run_scenario};
 
 pub use beyond::BeyondScenario;
+pub use broadcast::{
+    BroadcastClients, BroadcastWork, Directed, DirectedConfig, DirectedRecovering, DirectedTimer, Enveloped,
+    Inbox, Note, Opened, Opens, Views,
+};
+pub use causal::{CausalScenario, CausalWatch};
 pub(crate) use chain::CatalogConfig as ChainCatalogConfig;
 pub use chain::{ChainScenario, ChainSeat, ChainSeatConfig, ChainWatch};
 pub use circuit_breaker::{BreakerClients, CircuitBreakerScenario};
 pub use crdt::{BoardClients, BoardWatch, BoardWork, CrdtScenario, Replica, ReplicaConfig, ReplicaDisk};
 pub use failing_service::{EffectWatch, Reached, Service};
+pub use fifo::{FifoScenario, FifoWatch};
 use hash::HashScenario;
 pub use idempotency::{IdempotencyScenario, TokenClients};
 pub(crate) use leader_follower::AssignerConfig;
@@ -93,6 +102,12 @@ pub(crate) static ENTRIES: &[Entry] = &[
     }),
     entry("ring", "nodes join and leave a ring under crashes", |seeds, options| {
         run_scenario(&RingScenario, seeds, options)
+    }),
+    entry("fifo", "a broadcast group: each sender's messages in their order", |seeds, options| {
+        run_scenario(&FifoScenario, seeds, options)
+    }),
+    entry("causal", "a broadcast group whose members change: nothing before its causes", |seeds, options| {
+        run_scenario(&CausalScenario, seeds, options)
     }),
     entry(
         "beyond",

@@ -145,11 +145,11 @@ impl<P: Process, C: Clients<P>, O: Observer<P>> World<P, C, O> {
         match started {
             Ok(process) => {
                 self.print(format_args!("{id} starts, life {life}"));
-                self.nodes[index].process = Some(process);
-                self.carry_out(index)?;
-                let node = &self.nodes[index];
-                let process = node.process.as_ref().expect("it has just started");
-                self.observer.started(self.now_ns, id, process, &node.disk)
+                let node = &mut self.nodes[index];
+                let process = node.process.insert(process);
+                // Before it speaks: it may be killed with its first words.
+                self.observer.started(self.now_ns, id, process, &node.disk)?;
+                self.carry_out(index)
             }
             Err(refused) => {
                 self.print(format_args!("{id} {refused}"));
