@@ -1,126 +1,192 @@
-//! Interaction scripts of the clocks: `interaction/clock/*.txt`.
-//!
-//! `n1 event e1 [wall=10]` is an event with its stamps by all clocks; `n1 hears e1 e2 [wall=10]` the event e2 of n1 hearing of e1;
-//! `compare e1 e2` what the clocks say of two events; `sees n1 3.2` puts a dot into n1's context, `context n1` shows it.
-#![cfg(feature = "clock")]
+//! Interaction scripts of the message orders: `interaction/fifo/*.txt`, `interaction/causal/*.txt`.
 
-use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
-use keypact_ordering::clock::{
-    Dot, DotContext, HybridClock, HybridStamp, LamportClock, LamportStamp, ReplicaId, VectorClock,
-};
-use keypact_simulator::script::{replay_lines, run_files};
+use bytes::Bytes;
+use keypact_ordering::Envelope;
+use keypact_ordering::broadcast::{Body, Broadcast, Config, Order, Record, Timer, View};
+use keypact_ordering::causal::CausalOrder;
+use keypact_ordering::clock::{Dot, ReplicaId, VectorClock};
+use keypact_ordering::fifo::FifoOrder;
+use keypact_protocol::{Incarnation, NodeId, Wire};
+use keypact_simulator::script::{Settings, Story, run_scripts};
 
-#[derive(Clone)]
-struct Stamped {
-    lamport: LamportStamp,
-    vector: VectorClock,
-    hybrid: HybridStamp,
+struct BroadcastStory<O>(PhantomData<O>);
+
+/// `n2`, or `n2#3` for another incarnation than the first.
+fn stream(replica: ReplicaId) -> String {
+    let (node, incarnation) = replica.life();
+    if incarnation == Incarnation(1) { node.to_string() } else { format!("{node}#{}", incarnation.0) }
 }
 
-struct Member {
-    lamport: LamportClock,
-    vector: VectorClock,
-    hybrid: HybridClock,
-    context: DotContext,
+fn read_stream(text: &str) -> Result<ReplicaId, String> {
+    let (node, incarnation) = text.split_once('#').unwrap_or((text, "1"));
+    let node = node.strip_prefix('n').and_then(|number| number.parse().ok());
+    let life = node.zip(incarnation.parse().ok());
+    let replica = life.and_then(|(node, life)| ReplicaId::of_life(NodeId(node), Incarnation(life)));
+    replica.ok_or_else(|| format!("`{text}` is no stream; `n2` is, and `n2#3`"))
 }
 
-#[derive(Default)]
-struct Stage {
-    members: BTreeMap<String, Member>,
-    events: BTreeMap<String, Stamped>,
+/// `n2.5`.
+fn read_dot(text: &str) -> Result<Dot, String> {
+    let (name, counter) =
+        text.rsplit_once('.').ok_or_else(|| format!("`{text}` is no message; `n2.5` is"))?;
+    let counter: u64 = counter.parse().map_err(|_| format!("`{text}` has no number"))?;
+    if counter == 0 {
+        Err("messages are counted from 1".into())
+    } else {
+        Ok(Dot::new(read_stream(name)?, counter))
+    }
 }
 
-fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("`{text}` is no number"))
+fn clock(clock: &VectorClock) -> String {
+    let entries: Vec<String> =
+        clock.iter().map(|(replica, counter)| format!("{}.{counter}", stream(replica))).collect();
+    if entries.is_empty() { "nothing".into() } else { entries.join(" ") }
 }
 
-impl Stage {
-    fn member(&mut self, name: &str) -> Result<(ReplicaId, &mut Member), String> {
-        let id = name.strip_prefix('n').ok_or_else(|| format!("`{name}` is no member"))?;
-        let begun = || Member {
-            lamport: LamportClock::new(),
-            vector: VectorClock::new(),
-            hybrid: HybridClock::new(100),
-            context: DotContext::new(),
-        };
-        Ok((ReplicaId(number(id)?), self.members.entry(name.into()).or_insert_with(begun)))
+fn read_clock(words: &[&str]) -> Result<VectorClock, String> {
+    let dots: Result<Vec<Dot>, String> = words.iter().map(|word| read_dot(word)).collect();
+    Ok(dots?.into_iter().map(|dot| (dot.replica, dot.counter)).collect())
+}
+
+fn envelope(envelope: &Envelope) -> String {
+    let after = match envelope.after.is_empty() {
+        true => String::new(),
+        false => format!(" after {}", clock(&envelope.after)),
+    };
+    let body = String::from_utf8_lossy(&envelope.body);
+    format!("{}.{}{after} \"{body}\"", stream(envelope.dot.replica), envelope.dot.counter)
+}
+
+fn view(view: &View) -> String {
+    format!("view {} {:?}", view.number, view.members)
+}
+
+impl<O: Order> Story for BroadcastStory<O> {
+    type Protocol = Broadcast<O>;
+
+    fn config(&self, id: NodeId, members: &[NodeId], settings: &Settings) -> Result<Config, String> {
+        let mut config = Config::new(id, members.to_vec());
+        // A newcomer is on the stage, but not in the first view.
+        if let Some(founders) = settings.number("founders")? {
+            config.members.retain(|member| member.0 <= founders);
+            config.joins = id.0 > founders;
+        }
+        for key in settings.keys() {
+            let number = settings.number(key).ok().flatten().unwrap_or(0);
+            match key {
+                "founders" | "timers" | "chunk_bytes" => {}
+                "window" => config.window = number,
+                "held_back" => config.held_back_max = number as usize,
+                "batch_bytes" => config.max_batch_bytes = number as usize,
+                "checkpoint_bytes" => config.checkpoint_after_bytes = number as usize,
+                "body_bytes" => config.max_body_bytes = number as usize,
+                other => return Err(format!("no setting {other}")),
+            }
+        }
+        config.validate().map_err(|error| error.to_string())?;
+        Ok(config)
     }
 
-    fn event(
-        &mut self,
-        who: &str,
-        heard: Option<&str>,
-        name: &str,
-        wall: &str,
-        out: &mut Vec<String>,
-    ) -> Result<(), String> {
-        let wall_ms = number(wall.strip_prefix("wall=").ok_or("`wall=` is missing")?)?;
-        let heard = match heard {
-            Some(heard) => Some(self.events.get(heard).ok_or_else(|| format!("no event {heard}"))?.clone()),
-            None => None,
+    fn state(&self, member: &Broadcast<O>) -> String {
+        let place = match (member.has_joined(), member.view().has(member.replica().life().0)) {
+            (false, _) => "joining, ",
+            (true, false) => "out, ",
+            (true, true) => "",
         };
-        let (replica, member) = self.member(who)?;
-        if let Some(heard) = &heard {
-            if let Err(error) = member.hybrid.observe(heard.hybrid, wall_ms) {
-                out.push(format!("{who} refuses: {error}"));
-                return Ok(());
-            }
-            member.vector.merge(&heard.vector);
-            member.lamport = LamportClock::resume(member.lamport.time().max(heard.lamport.time));
-        }
-        member.vector.increment(replica);
-        let stamped = Stamped {
-            lamport: member.lamport.stamp(replica),
-            vector: member.vector.clone(),
-            hybrid: member.hybrid.now(wall_ms),
-        };
-        out.push(format!(
-            "{name} at {who}   lamport {}   vector {}   hybrid {}",
-            stamped.lamport.time, stamped.vector, stamped.hybrid
-        ));
-        self.events.insert(name.into(), stamped);
-        Ok(())
+        format!(
+            "{place}view {}, delivered {}, held back {}, kept {}",
+            member.view().number,
+            clock(member.delivered()),
+            member.held_back(),
+            member.kept()
+        )
     }
 
-    fn tell(&mut self, line: &str, out: &mut Vec<String>) -> Result<(), String> {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words[..] {
-            ["compare", left, right] => {
-                let found = |name: &str| self.events.get(name).ok_or_else(|| format!("no event {name}"));
-                let (a, b) = (found(left)?, found(right)?);
-                let order = |less: bool| if less { "before" } else { "after" };
-                out.push(format!(
-                    "{left}, {right}   vector: {:?}   lamport: {}   hybrid: {}",
-                    a.vector.compare(&b.vector),
-                    order(a.lamport < b.lamport),
-                    order(a.hybrid < b.hybrid)
-                ));
+    fn message(&self, body: &Body) -> String {
+        match body {
+            Body::Data { envelopes } => {
+                let each: Vec<String> = envelopes.iter().map(envelope).collect();
+                format!("data {}", each.join(", "))
             }
-            ["sees", who, dot] => {
-                let (replica, counter) = dot.split_once('.').ok_or("replica.counter")?;
-                let dot = Dot::new(ReplicaId(number(replica)?), number(counter)?);
-                let (_, member) = self.member(who)?;
-                let new = member.context.insert(dot);
-                out.push(format!("{} {}", if new { "new" } else { "seen before" }, member.context));
+            Body::Status { view, holds } => format!("holds {}, view {view}", clock(holds)),
+            Body::Want { replica, first, last } => format!("wants {}.{first} to {last}", stream(*replica)),
+            Body::Join => "where do I begin?".into(),
+            Body::Welcome { holds } => format!("begin at {}", clock(holds)),
+            Body::Gone { replica, counter, holds } => {
+                format!("has {}.{counter} no more, holds {}", stream(*replica), clock(holds))
             }
-            ["context", who] => {
-                let (_, member) = self.member(who)?;
-                let beyond: Vec<_> = member.context.beyond_gaps().collect();
-                out.push(format!("vector {}, {} spans beyond gaps", member.context.vector(), beyond.len()));
-            }
-            [who, "event", name, wall] => return self.event(who, None, name, wall, out),
-            [who, "hears", heard, name, wall] => return self.event(who, Some(heard), name, wall, out),
-            _ => return Err(format!("`{line}` is not understood")),
+            Body::View(shown) => view(shown),
         }
-        Ok(())
+    }
+
+    /// `view 2 n1 n2`, `data n9.1 TEXT`, `data n9.2 after n1.1 n2.5 : TEXT`, `holds 0 n1.5`.
+    fn said(&self, text: &str) -> Result<Body, String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        match words.as_slice() {
+            ["view", number, members @ ..] => {
+                let number = number.parse().map_err(|_| "which view?")?;
+                let members: Result<Vec<NodeId>, String> =
+                    members.iter().map(|member| read_stream(member).map(|stream| stream.life().0)).collect();
+                let members = members?;
+                if !View::is_sound(&members) {
+                    return Err("these can't be members".into());
+                }
+                Ok(Body::View(View::new(number, members)))
+            }
+            ["holds", view, holds @ ..] => {
+                let view = view.parse().map_err(|_| "in which view?")?;
+                Ok(Body::Status { view, holds: read_clock(holds)? })
+            }
+            ["data", dot, "after", rest @ ..] => {
+                let colon = rest.iter().position(|word| *word == ":").ok_or("`: TEXT` is missing")?;
+                let after = read_clock(&rest[..colon])?;
+                let body = Bytes::from(rest[colon + 1..].join(" "));
+                Ok(Body::Data { envelopes: vec![Envelope { dot: read_dot(dot)?, after, body }] })
+            }
+            ["data", dot, rest @ ..] => {
+                let body = Bytes::from(rest.join(" "));
+                let envelope = Envelope { dot: read_dot(dot)?, after: VectorClock::new(), body };
+                Ok(Body::Data { envelopes: vec![envelope] })
+            }
+            _ => Err(format!("`{text}`: `view`, `data` or `holds`")),
+        }
+    }
+
+    fn record(&self, record: &Record) -> String {
+        match record {
+            Record::Delivered { index, envelope: delivered, .. } => {
+                format!("{index}: {}", envelope(delivered))
+            }
+            Record::Jumped { to } => format!("began anew at {}", clock(to)),
+            Record::View(shown) => view(shown),
+        }
+    }
+
+    fn timer(&self, Timer::Status: Timer) -> String {
+        "status".into()
+    }
+
+    fn command(&self, command: &[u8]) -> String {
+        match Envelope::decode(Bytes::copy_from_slice(command)) {
+            Ok(delivered) => {
+                let body = String::from_utf8_lossy(&delivered.body);
+                format!("{}.{} \"{body}\"", stream(delivered.dot.replica), delivered.dot.counter)
+            }
+            Err(error) => error.to_string(),
+        }
     }
 }
 
 #[test]
-fn clock_scripts() {
-    run_files(concat!(env!("CARGO_MANIFEST_DIR"), "/../../interaction/clock"), |text| {
-        let mut stage = Stage::default();
-        replay_lines(text, |line, out| stage.tell(line, out))
-    });
+fn fifo_scripts() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../interaction/fifo");
+    run_scripts(folder, || BroadcastStory::<FifoOrder>(PhantomData));
+}
+
+#[test]
+fn causal_scripts() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../interaction/causal");
+    run_scripts(folder, || BroadcastStory::<CausalOrder>(PhantomData));
 }

@@ -315,8 +315,11 @@ fn deliveries(events: &[Placed]) -> impl Iterator<Item = (MessageId, u32)> {
     })
 }
 
+/// Of one process, each message's place and line.
+type Places = BTreeMap<MessageId, (usize, u32)>;
+
 fn check_total(history: &DeliveryHistory) -> Result<(), DeliveryViolation> {
-    let places: Vec<(u64, BTreeMap<MessageId, (usize, u32)>)> = history
+    let places: Vec<(u64, Places)> = history
         .processes
         .iter()
         .map(|(process, events)| {

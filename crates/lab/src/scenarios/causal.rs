@@ -7,6 +7,7 @@
 use keypact_checker::DeliveryOrder;
 use keypact_ordering::broadcast::{BroadcastInvariants, Config};
 use keypact_ordering::causal::CausalOrder;
+use keypact_ordering::clock::ReplicaId;
 use keypact_protocol::NodeId;
 use keypact_simulator::{
     Counters, Observer, ProcessConfig, ProtocolProcess, Random, RecordDisk, SECOND_NS, Scenario, Setup,
@@ -139,7 +140,8 @@ impl Observer<Process> for CausalWatch {
         process: &Process,
         _disk: &RecordDisk<Directed<CausalOrder>>,
     ) -> Result<(), Violation> {
-        self.recorder.restarted(node);
+        let delivered = process.protocol().member().delivered();
+        self.recorder.restarted(node, |stream| delivered.get(ReplicaId(stream)));
         self.look(node, process)
     }
 

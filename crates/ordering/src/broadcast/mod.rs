@@ -184,6 +184,8 @@ impl<O: Order> Protocol for Broadcast<O> {
         self.push_fresh(out);
         if self.pace.news {
             self.pace.news = false;
+            // Room may have been made by who now holds more.
+            self.release(context, out);
             self.ask_for_missing(context.now_ns, out);
         }
         if self.pace.unsaid >= (self.config.window / 4).max(1) {
@@ -234,9 +236,9 @@ impl<O: Order> Broadcast<O> {
             return;
         }
         match body {
-            Body::Join => return self.on_join(from, out),
-            Body::Welcome { holds } => return self.on_welcome(from, &holds, context, out),
-            _ if !self.joined => return,
+            Body::Join => self.on_join(from, out),
+            Body::Welcome { holds } => self.on_welcome(from, &holds, context, out),
+            _ if !self.joined => {}
             Body::Data { envelopes } => self.on_data(from, envelopes, context, out),
             Body::Status { holds, .. } => self.on_status(from, &holds),
             Body::Gone { replica, counter, holds } => {

@@ -21,6 +21,7 @@ impl<O: Order> Broadcast<O> {
             // Who sends a message has it, everything before it in its stream, and what it comes after.
             let holds = self.peers.entry(from).or_default();
             holds.observe(envelope.dot);
+            holds.merge(&envelope.after);
             self.take(envelope, context, out);
         }
         self.release(context, out);
@@ -67,7 +68,7 @@ impl<O: Order> Broadcast<O> {
     }
 
     /// Delivers what has come to its turn.
-    fn release(&mut self, context: Context, out: &mut impl Sink<Self>) {
+    pub(super) fn release(&mut self, context: Context, out: &mut impl Sink<Self>) {
         let mut changed = true;
         while changed && !self.held_back.is_empty() {
             changed = false;

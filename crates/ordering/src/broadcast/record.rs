@@ -93,7 +93,7 @@ impl Wire for Meta {
 
     fn decode(mut bytes: Bytes) -> Result<Meta, DecodeError> {
         let (index, stamp_ms) = (varint::take(&mut bytes)?, varint::take(&mut bytes)?);
-        let joined = match bytes.is_empty().then_some(2).unwrap_or_else(|| bytes.split_to(1)[0]) {
+        let joined = match if bytes.is_empty() { 2 } else { bytes.split_to(1)[0] } {
             0 => false,
             1 => true,
             _ => return Err(DecodeError::new("whether it has joined")),

@@ -40,7 +40,7 @@ impl<O: Order> Recovering<O> {
             bytes_since_checkpoint: 0,
             pending: None,
             checkpointed: Lsn::ZERO,
-            dropped_before: Lsn::ZERO,
+            dropped_before: Lsn::ZERO.next(),
             compact_wanted: false,
         };
         let member = Broadcast {

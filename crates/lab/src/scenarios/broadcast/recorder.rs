@@ -89,9 +89,10 @@ impl Recorder {
         Ok(())
     }
 
-    /// A member begins a new life: a jump that its log does not have was none.
-    pub(crate) fn restarted(&mut self, node: NodeId) {
-        self.seen.get_mut(&node).expect("only members live").jumps.clear();
+    /// A member begins a new life: a jump that did not reach the disk was none. `counted` says how far it counts a stream as delivered.
+    pub(crate) fn restarted(&mut self, node: NodeId, counted: impl Fn(u64) -> u64) {
+        let jumps = &mut self.seen.get_mut(&node).expect("only members live").jumps;
+        jumps.retain(|(_, to)| to.iter().all(|(stream, upto)| counted(*stream) >= *upto));
     }
 
     /// A member takes everything up to `to` for delivered, pairs of a stream and a number, after the delivery at `after_index`.
