@@ -100,6 +100,7 @@ plants! {
     (SequenceRestarts, "sequence-restarts", "fifo", "after a crash a sender counts its messages from 1 again"),
     (ForgottenTooEarly, "forgotten-too-early", "fifo", "a message is forgotten once one other member has it"),
     (CausalCheckSkipped, "causal-check-skipped", "causal", "a message is delivered before what it comes after"),
+    (DroppedCountsAsDelivered, "dropped-counts-as-delivered", "causal", "a message that did not fit into the buffer counts as delivered"),
     (ContextStale, "context-stale", "causal", "a message's clock lacks the newest message of each other stream"),
 }
 

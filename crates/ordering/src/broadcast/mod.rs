@@ -170,7 +170,9 @@ impl<O: Order> Protocol for Broadcast<O> {
             Input::Start => self.start(context, out),
             Input::Message { from, message } => self.on_message(from, message, context, out),
             Input::Request(Request::Propose { id, command }) => self.propose(id, command, context, out),
-            Input::Request(Request::Read { id, level }) => on_read(id, level, out),
+            Input::Request(Request::Read { id, level } | Request::ReadKey { id, level, .. }) => {
+                on_read(id, level, out);
+            }
             Input::Timer(Timer::Status) => self.on_status_timer(context, out),
             Input::Snapshot(SnapshotInput::Checkpointed { .. }) => self.on_checkpointed(),
             Input::Compact => self.log.compact_wanted = true,

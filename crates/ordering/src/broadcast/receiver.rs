@@ -56,6 +56,9 @@ impl<O: Order> Broadcast<O> {
         } else if self.held_back.len() >= self.config.held_back_max {
             // Whoever sent it has it still.
             self.counters.dropped_full += 1;
+            if planted(Plant::DroppedCountsAsDelivered) {
+                self.delivered.observe(dot);
+            }
         } else {
             if self.delivered.is_next(dot) {
                 self.counters.held_back_for_others += 1;
