@@ -27,14 +27,15 @@ pub struct NodeWatch {
 }
 
 impl NodeWatch {
-    /// Nodes `1..=nodes`, none of which has lived yet.
+    /// Nodes `1..=nodes`, none of which has lived yet, whose clocks may be off by `drift_max_ppm` at most.
     #[must_use]
-    pub fn new(nodes: usize) -> NodeWatch {
+    pub fn new(nodes: usize, drift_max_ppm: u32) -> NodeWatch {
         assert!(nodes > 0, "a cluster has nodes");
         let members: Vec<NodeId> = (1..=nodes as u64).map(NodeId).collect();
         NodeWatch {
             groups: GROUPS.map(|_| RaftWatch::new(&members)),
-            stamps: StampWatch::new(nodes),
+            // Two clocks part by twice what one is off.
+            stamps: StampWatch::new(nodes, u64::from(drift_max_ppm) * 2 + 100),
             states: BTreeMap::new(),
             compared: vec![0; nodes],
             starts: 0,

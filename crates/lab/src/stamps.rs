@@ -14,14 +14,16 @@ const MS_NS: u64 = 1_000_000;
 pub(crate) struct StampWatch {
     /// The greatest error that each node's wall clock has shown, milliseconds; of clocks that start right at any time.
     errors_ms: Vec<Option<i64>>,
+    /// How much faster one clock may run than another in this world, parts per million.
+    drift_ppm: u64,
     /// Steps of a leader whose clock was beyond the bound.
     beyond: u64,
 }
 
 impl StampWatch {
-    pub(crate) fn new(nodes: usize) -> StampWatch {
+    pub(crate) fn new(nodes: usize, drift_ppm: u64) -> StampWatch {
         assert!(nodes > 0, "a cluster has nodes");
-        StampWatch { errors_ms: vec![None; nodes], beyond: 0 }
+        StampWatch { errors_ms: vec![None; nodes], drift_ppm, beyond: 0 }
     }
 
     /// A node has stepped, at true time `now_ns`, when its wall clock showed `wall_ms`. O(nodes).
@@ -40,7 +42,7 @@ impl StampWatch {
         let leads = process.raft(DEFAULT).is_some_and(|raft| raft.leader() == Some(node));
         self.beyond += u64::from(leads && error_ms > majority_ms + signed(config.clock_skew_bound_ms));
         // Between messages a peer's clock is reckoned by the node's own monotonic clock, which may be off by this.
-        let drift_ms = now_ns / MS_NS * config.drift_bound_ppm / 1_000_000 + 1;
+        let drift_ms = now_ns / MS_NS * self.drift_ppm / 1_000_000 + 1;
         let latest_ms =
             signed(now_ns / MS_NS) + majority_ms + signed(config.clock_skew_bound_ms) + signed(drift_ms);
         let stamp_ms = signed(process.partition().applied_stamp_ms());

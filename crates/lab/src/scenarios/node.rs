@@ -74,6 +74,7 @@ pub(crate) fn draw_setups(nodes: usize, drift_max_ppm: u32, random: &mut Random)
 enum Theme {
     Anything,
     TornWrites,
+    RottenLogs,
 }
 
 /// Processes die while their log is being written, again and again: records of several sectors, slow syncs, little else.
@@ -96,6 +97,17 @@ fn torn_writes(swarm: &mut Swarm, workload: &mut NodeWorkload, random: &mut Rand
     workload.register_padding = 1_500;
 }
 
+/// A bit turns in the log of a node, which then dies and comes back; little else. What it finds must not be taken for a torn end.
+fn rotten_logs(swarm: &mut Swarm, workload: &mut NodeWorkload, random: &mut Random) {
+    swarm.faults = FaultSet::of(&[FaultKind::BitRot, FaultKind::Crash]);
+    swarm.fault_gap_ns = SECOND_NS / 2;
+    swarm.crash_after_send_ppm = 0;
+    swarm.safety_ns = 6 * SECOND_NS;
+    (swarm.loss_ppm, swarm.duplicate_ppm, swarm.reorder_ppm, swarm.client_loss_ppm) = (0, 0, 0, 0);
+    workload.operations = 1_000;
+    workload.think_max_ns = random.pick(&[2, 10]) * MILLISECOND_NS;
+}
+
 impl Scenario for NodeScenario {
     type Process = NodeProcess;
     type Clients = NodeClients;
@@ -115,19 +127,15 @@ impl Scenario for NodeScenario {
         };
         let mut swarm = Swarm::draw(&limits, random);
         let mut workload = NodeWorkload::draw(random);
-        if random.pick(&[
-            Theme::Anything,
-            Theme::Anything,
-            Theme::Anything,
-            Theme::TornWrites,
-            Theme::TornWrites,
-        ]) == Theme::TornWrites
-        {
-            torn_writes(&mut swarm, &mut workload, random);
+        let (anything, torn) = (Theme::Anything, Theme::TornWrites);
+        match random.pick(&[anything, anything, anything, torn, torn, Theme::RottenLogs]) {
+            Theme::Anything => {}
+            Theme::TornWrites => torn_writes(&mut swarm, &mut workload, random),
+            Theme::RottenLogs => rotten_logs(&mut swarm, &mut workload, random),
         }
         let configs = draw_setups(swarm.nodes, swarm.drift_max_ppm, random);
         let disks = configs.iter().map(|_| NodeDisk::new()).collect();
-        let observer = NodeWatch::new(swarm.nodes);
+        let observer = NodeWatch::new(swarm.nodes, swarm.drift_max_ppm);
         let clients = NodeClients::new(workload);
         Setup { swarm, configs, disks, clients, observer }
     }
