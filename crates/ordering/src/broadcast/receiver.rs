@@ -90,7 +90,10 @@ impl<O: Order> Broadcast<O> {
                 self.held_back.remove(&dot);
                 continue;
             }
-            if !is_next(&self.delivered, dot) || !self.is_ready(envelope) || !self.has_room(replica) {
+            if !is_next(&self.delivered, dot) || !self.is_ready(envelope) {
+                return changed;
+            }
+            if !self.has_room(replica) {
                 return changed;
             }
             let envelope = self.held_back.remove(&dot).expect("it was just seen");
@@ -132,8 +135,12 @@ impl<O: Order> Broadcast<O> {
     }
 
     /// What members may lack is kept, and that is bounded: a stream that has too much of it waits.
-    fn has_room(&self, replica: ReplicaId) -> bool {
+    fn has_room(&mut self, replica: ReplicaId) -> bool {
         let limit = self.config.window.saturating_mul(2);
+        if self.store.count(replica) >= limit {
+            // Who catches up takes what all others hold: none of that need be kept, and no status has to come first.
+            self.forget_held_by_all();
+        }
         let known = self.delivered.get(replica) > 0 || self.delivered.len() < STREAMS_MAX;
         known && self.store.count(replica) < limit
     }
