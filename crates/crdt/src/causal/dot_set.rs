@@ -72,6 +72,12 @@ impl DotStore for DotSet {
 
     #[inline]
     fn drop_seen(&mut self, seen: &DotContext, _hints: bool) -> bool {
+        // Nearly all sets have one dot, and nearly all of those that one side lacks are news to it.
+        if let [dot] = self.dots[..]
+            && !seen.contains(dot)
+        {
+            return false;
+        }
         let before = self.dots.len();
         self.dots.retain(|dot| !seen.contains(*dot));
         self.dots.len() != before
