@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use keypact_crdt::{Delta, Lattice, OrSet};
+use keypact_crdt::{Lattice, OrSet};
 use keypact_ordering::clock::{DotContext, ReplicaId};
 use keypact_protocol::Wire;
 
@@ -32,10 +32,9 @@ fn recover(path: &Path) -> std::io::Result<(Set, File)> {
     Ok((set, file))
 }
 
-fn encoded(kind: u8, value: &impl Wire) -> Vec<u8> {
-    let mut bytes = vec![kind];
-    value.encode(&mut bytes);
-    bytes
+fn encoded(mut kind: Vec<u8>, value: &impl Wire) -> Vec<u8> {
+    value.encode(&mut kind);
+    kind
 }
 
 /// Persist, then speak: a delta that was sent and then lost would give its dots to other events.
@@ -50,12 +49,12 @@ fn replica(id: u64, socket: &UdpSocket, peers: &[SocketAddr], path: &Path) -> st
     let (begin, mut heard, mut buffer) = (Instant::now(), 0_u64, [0; 65_536]);
     for round in 0.. {
         if round < 20 {
-            let delta = encoded(b'd', &set.add(format!("{id}-{round}"), ReplicaId(id)));
+            let delta = encoded(vec![b'd'], &set.add(format!("{id}-{round}"), ReplicaId(id)));
             persist(&mut file, &delta[1..])?;
             peers.iter().try_for_each(|peer| socket.send_to(&delta, peer).map(drop))?;
         }
         let peer = peers[round % peers.len()];
-        socket.send_to(&encoded(b'v', &set.version()), peer)?;
+        socket.send_to(&encoded(vec![b'v'], &set.version()), peer)?;
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
             heard += 1;
             if heard.is_multiple_of(3) || length == 0 {
@@ -63,14 +62,9 @@ fn replica(id: u64, socket: &UdpSocket, peers: &[SocketAddr], path: &Path) -> st
             }
             let body = Bytes::copy_from_slice(&buffer[1..length]);
             if buffer[0] == b'v' {
-                let Ok(seen) = DotContext::decode(body) else { continue };
-                let missing = set.delta_since(&seen);
-                if !missing.is_empty() {
-                    socket.send_to(&encoded(b'd', &missing), from)?;
-                }
-            } else if let Ok(delta) = SetDelta::decode(body.clone())
-                && set.apply(delta)
-            {
+                let seen = DotContext::decode(body).unwrap_or_default();
+                socket.send_to(&encoded(vec![b'd'], &set.delta_since(&seen)), from)?;
+            } else if SetDelta::decode(body.clone()).is_ok_and(|delta| set.apply(delta)) {
                 persist(&mut file, &body)?;
             }
         }
@@ -86,25 +80,16 @@ fn main() -> std::io::Result<()> {
     std::fs::create_dir_all(&folder)?;
     let sockets: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     let addresses: Vec<SocketAddr> = sockets.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>()?;
+    let run = &|(at, socket): (usize, &UdpSocket)| {
+        let peers: Vec<SocketAddr> = addresses.iter().copied().filter(|to| *to != addresses[at]).collect();
+        replica(at as u64 + 1, socket, &peers, &folder.join(format!("{at}.deltas")))
+    };
     let sets: Vec<Set> = std::thread::scope(|scope| {
-        let threads: Vec<_> = sockets
-            .iter()
-            .enumerate()
-            .map(|(at, socket)| {
-                let peers: Vec<SocketAddr> =
-                    addresses.iter().copied().filter(|to| *to != addresses[at]).collect();
-                let path = folder.join(format!("{at}.deltas"));
-                scope.spawn(move || replica(at as u64 + 1, socket, &peers, &path))
-            })
-            .collect();
+        let threads: Vec<_> = sockets.iter().enumerate().map(|each| scope.spawn(move || run(each))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Result<_, _>>()
     })?;
     let (again, _) = recover(&folder.join("0.deltas"))?;
-    println!(
-        "{} elements, all equal: {}, file: {}",
-        sets[0].len(),
-        sets.iter().all(|set| *set == sets[0]),
-        again == sets[0]
-    );
+    let equal = sets.iter().all(|set| *set == sets[0]);
+    println!("{} elements, all equal: {equal}, file: {}", sets[0].len(), again == sets[0]);
     std::fs::remove_dir_all(folder)
 }

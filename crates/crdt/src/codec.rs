@@ -40,7 +40,9 @@ impl Reader {
         if self.bytes.is_empty() {
             return Err(DecodeError::new("one more byte"));
         }
-        Ok(self.bytes.split_to(1)[0])
+        let byte = self.bytes.split_to(1);
+        assert!(byte.len() == 1, "there was one more");
+        Ok(byte[0])
     }
 
     /// How many items follow, of at least `item_bytes_min` bytes each.
@@ -48,7 +50,9 @@ impl Reader {
     /// # Errors
     /// More than the rest can hold.
     pub fn count(&mut self, item_bytes_min: usize) -> Result<usize, DecodeError> {
-        varint::take_count(&mut self.bytes, item_bytes_min)
+        let count = varint::take_count(&mut self.bytes, item_bytes_min)?;
+        assert!(count * item_bytes_min <= self.bytes.len(), "so many can follow");
+        Ok(count)
     }
 
     /// Reads something that lies one level deeper.

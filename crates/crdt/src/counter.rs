@@ -61,7 +61,10 @@ impl GCounter {
 
     /// The entries that are above those of `seen`.
     fn above(&self, seen: impl Fn(ReplicaId) -> u64) -> GCounter {
-        GCounter { counts: self.counts.iter().filter(|&(replica, count)| count > seen(replica)).collect() }
+        let counts: VectorClock =
+            self.counts.iter().filter(|&(replica, count)| count > seen(replica)).collect();
+        assert!(self.counts.contains_all(&counts), "a delta is a part");
+        GCounter { counts }
     }
 }
 
@@ -70,7 +73,11 @@ impl Lattice for GCounter {
 
     fn merge(&mut self, other: GCounter) -> bool {
         if planted(Plant::CounterMergeAdds) && !other.counts.is_empty() {
-            let sum = |(replica, count): (ReplicaId, u64)| (replica, count.saturating_add(other.of(replica)));
+            // Not for ever: a count that left 64 bits would be refused by decoders, and so be found at once.
+            let added = |count: u64, more: u64| {
+                if count < 1 << 40 { count + more.min(1 << 40) } else { count.max(more) }
+            };
+            let sum = |(replica, count): (ReplicaId, u64)| (replica, added(count, other.of(replica)));
             self.counts = self
                 .counts
                 .iter()
@@ -83,6 +90,7 @@ impl Lattice for GCounter {
             return false;
         }
         self.counts.merge(&other.counts);
+        assert!(self.counts.contains_all(&other.counts), "nothing that the other has counted is lost");
         true
     }
 
@@ -182,7 +190,9 @@ impl PnCounter {
 
     fn of(&self, replica: ReplicaId) -> PnCounter {
         let one = |side: &GCounter| GCounter { counts: [(replica, side.of(replica))].into_iter().collect() };
-        PnCounter { up: one(&self.up), down: one(&self.down) }
+        let part = PnCounter { up: one(&self.up), down: one(&self.down) };
+        assert!(part.of_replica(replica) == self.of_replica(replica), "both sides travel together");
+        part
     }
 
     fn replicas(&self) -> impl Iterator<Item = ReplicaId> + '_ {
@@ -195,8 +205,11 @@ impl Lattice for PnCounter {
     type Delta = PnCounter;
 
     fn merge(&mut self, other: PnCounter) -> bool {
+        let before = self.up.counts.len() + self.down.counts.len();
         let up = self.up.merge(other.up);
-        self.down.merge(other.down) || up
+        let grew = self.down.merge(other.down) || up;
+        assert!(self.up.counts.len() + self.down.counts.len() >= before, "no replica's part is lost");
+        grew
     }
 
     fn apply(&mut self, delta: PnCounter) -> bool {
@@ -213,6 +226,8 @@ impl Lattice for PnCounter {
         for replica in self.replicas().filter(|&replica| self.events_of(replica) > seen.max(replica)) {
             delta.merge(self.of(replica));
         }
+        assert!(self.up.counts.contains_all(&delta.up.counts), "a delta is a part");
+        assert!(self.down.counts.contains_all(&delta.down.counts), "a delta is a part");
         delta
     }
 }
@@ -300,7 +315,9 @@ impl Tally {
     #[must_use]
     pub fn add(&self, by: i64, event: &mut Event) -> Tally {
         let part = self.of(event.dot().replica).saturating_add(by);
-        Tally(self.0.replace_own(part, event))
+        let delta = Tally(self.0.replace_own(part, event));
+        assert!(delta.0.entries().len() == 1, "a replica's part is one live dot");
+        delta
     }
 
     /// The delta that removes all parts that are seen.

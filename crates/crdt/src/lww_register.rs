@@ -61,7 +61,9 @@ impl<V: Clone + PartialEq + Debug + Codec> LwwRegister<V> {
     /// everywhere, and the delta is empty: a clock that has observed it does not give such a stamp.
     pub fn assign(&mut self, value: V, stamp: HybridStamp, replica: ReplicaId) -> LwwRegister<V> {
         let delta = LwwRegister { written: Some(Written { stamp, replica, value }) };
-        if self.merge(delta.clone()) { delta } else { LwwRegister::default() }
+        let wins = self.merge(delta.clone());
+        assert!(self.rank() >= delta.rank(), "whatever is there was not written before");
+        if wins { delta } else { LwwRegister::default() }
     }
 
     /// The same with a stamp of `clock`, which first takes note of the value that is there.
@@ -177,6 +179,7 @@ impl<V: Clone + PartialEq + Debug + Codec> Latest<V> {
     #[must_use]
     pub fn value(&self) -> Option<&V> {
         let latest = self.0.entries().max_by_key(|(dot, (stamp, _))| (*stamp, *dot));
+        assert!(latest.is_some() || self.0.entries().len() == 0, "one of several is the latest");
         latest.map(|(_, (_, value))| value)
     }
 
@@ -189,7 +192,9 @@ impl<V: Clone + PartialEq + Debug + Codec> Latest<V> {
     /// The delta that writes `value` in place of all that are seen.
     #[must_use]
     pub fn assign(&self, value: V, stamp: HybridStamp, event: &mut Event) -> Latest<V> {
-        Latest(self.0.replace_all((stamp, value), event))
+        let delta = Latest(self.0.replace_all((stamp, value), event));
+        assert!(delta.stamp() == Some(stamp), "a write is one value");
+        delta
     }
 
     /// The delta that removes all that are seen.

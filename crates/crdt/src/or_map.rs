@@ -60,7 +60,9 @@ impl<K: Ord + Clone + Debug + Codec, S: DotStore> OrMap<K, S> {
         replica: ReplicaId,
         mutate: impl FnOnce(&S, &mut Event) -> S,
     ) -> CausalDelta<DotMap<K, S>> {
-        self.mutate(replica, |store, event| store.update(key, event, mutate))
+        let delta = self.mutate(replica, |store, event| store.update(key, event, mutate));
+        assert!(delta.store().len() <= 1, "one key is changed, or none");
+        delta
     }
 
     /// Removes what is seen under a key, or an element. The delta is empty if it is not there.

@@ -32,6 +32,7 @@ impl<V: Clone + PartialEq + Debug + Codec> DotFunction<V> {
     /// The delta that puts the event's dot with `value` in place of all that are seen here.
     #[must_use]
     pub fn replace_all(&self, value: V, event: &mut Event) -> DotFunction<V> {
+        assert!(self.place(event.dot()).is_err(), "an event is new");
         event.supersede(self);
         DotFunction { entries: SmallVec::from_buf([(event.dot(), value)]) }
     }
@@ -39,6 +40,7 @@ impl<V: Clone + PartialEq + Debug + Codec> DotFunction<V> {
     /// The delta that puts the event's dot with `value` in place of those of the event's own replica.
     #[must_use]
     pub fn replace_own(&self, value: V, event: &mut Event) -> DotFunction<V> {
+        assert!(self.place(event.dot()).is_err(), "an event is new");
         let own = event.dot().replica;
         for (dot, _) in self.entries.iter().filter(|(dot, _)| dot.replica == own) {
             event.supersede_dot(*dot);
@@ -96,7 +98,9 @@ impl<V: Clone + PartialEq + Debug + Codec> DotStore for DotFunction<V> {
 
     fn unseen(&self, seen: &DotContext) -> DotFunction<V> {
         let unseen = self.entries.iter().filter(|(dot, _)| !seen.contains(*dot));
-        DotFunction { entries: unseen.cloned().collect() }
+        let entries: SmallVec<[(Dot, V); 1]> = unseen.cloned().collect();
+        assert!(entries.len() <= self.entries.len(), "a part");
+        DotFunction { entries }
     }
 
     fn split(self, _bytes_max: usize, part: &mut dyn FnMut(DotFunction<V>)) {

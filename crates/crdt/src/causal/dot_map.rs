@@ -82,6 +82,7 @@ impl<K: Ord + Clone + Debug + Codec, S: DotStore> DotMap<K, S> {
             event.supersede(held);
             delta.entries.insert(key.clone(), held.emptied());
         }
+        assert!(delta.len() <= 1, "one key is removed");
         delta
     }
 
@@ -95,6 +96,7 @@ impl<K: Ord + Clone + Debug + Codec, S: DotStore> DotMap<K, S> {
     /// Joins key by key what `other` lists, and passes over the rest. O(keys of `other` · log keys).
     fn join_listed(&mut self, other: DotMap<K, S>, sides: &Sides<'_>) -> bool {
         let mut changed = false;
+        let most = self.entries.len() + other.entries.len();
         for (key, mut theirs) in other.entries {
             match self.entries.entry(key) {
                 btree_map::Entry::Occupied(mut held) => {
@@ -114,6 +116,7 @@ impl<K: Ord + Clone + Debug + Codec, S: DotStore> DotMap<K, S> {
                 }
             }
         }
+        assert!(self.entries.len() <= most, "keys come from one side or the other");
         changed
     }
 
@@ -153,7 +156,9 @@ impl<K: Ord + Clone + Debug + Codec, S: DotStore> DotMap<K, S> {
                 joined.push((key, store));
             }
         }
+        let count = joined.len();
         self.entries = joined.into_iter().collect();
+        assert!(self.entries.len() == count, "both were in order, so each key came once");
         changed
     }
 }
@@ -183,13 +188,17 @@ impl<K: Ord + Clone + Debug + Codec, S: DotStore> DotStore for DotMap<K, S> {
 
     fn emptied(&self) -> DotMap<K, S> {
         let emptied = self.entries.iter().map(|(key, store)| (key.clone(), store.emptied()));
-        DotMap { entries: emptied.collect() }
+        let entries: BTreeMap<K, S> = emptied.collect();
+        assert!(entries.len() == self.entries.len(), "every key is told");
+        DotMap { entries }
     }
 
     fn unseen(&self, seen: &DotContext) -> DotMap<K, S> {
         let parts = self.entries.iter().map(|(key, store)| (key, store.unseen(seen)));
         let entries = parts.filter(|(_, part)| !part.is_bottom());
-        DotMap { entries: entries.map(|(key, part)| (key.clone(), part)).collect() }
+        let entries: BTreeMap<K, S> = entries.map(|(key, part)| (key.clone(), part)).collect();
+        assert!(entries.len() <= self.entries.len(), "a part");
+        DotMap { entries }
     }
 
     fn split(self, bytes_max: usize, part: &mut dyn FnMut(DotMap<K, S>)) {

@@ -24,6 +24,7 @@ impl DotSet {
     /// The delta that puts the event's dot in place of all that are seen here.
     #[must_use]
     pub fn renew(&self, event: &mut Event) -> DotSet {
+        assert!(!self.holds(event.dot()), "an event is new");
         event.supersede(self);
         DotSet { dots: SmallVec::from_buf([event.dot()]) }
     }
@@ -88,7 +89,9 @@ impl DotStore for DotSet {
     }
 
     fn unseen(&self, seen: &DotContext) -> DotSet {
-        DotSet { dots: self.dots.iter().copied().filter(|dot| !seen.contains(*dot)).collect() }
+        let dots: SmallVec<[Dot; 1]> = self.dots.iter().copied().filter(|dot| !seen.contains(*dot)).collect();
+        assert!(dots.len() <= self.dots.len(), "a part");
+        DotSet { dots }
     }
 
     fn split(self, _bytes_max: usize, part: &mut dyn FnMut(DotSet)) {

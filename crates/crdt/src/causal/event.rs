@@ -15,6 +15,7 @@ pub struct Event {
 
 impl Event {
     pub(super) fn new(dot: Dot) -> Event {
+        assert!(dot.counter > 0, "events are counted from 1");
         Event { dot, superseded: Vec::new() }
     }
 
@@ -45,6 +46,10 @@ impl Event {
         if !makes && self.superseded.is_empty() {
             return None;
         }
-        Some(self.superseded.into_iter().chain([self.dot]).collect())
+        let superseded = self.superseded.len() as u64;
+        let context: DotContext = self.superseded.into_iter().chain([self.dot]).collect();
+        assert!(context.contains(self.dot), "an event has seen itself");
+        assert!(context.dot_count() <= superseded + 1, "and what it superseded, no more");
+        Some(context)
     }
 }

@@ -86,12 +86,14 @@ impl<S: DotStore> Causal<S> {
         let sides = Sides { ours: &self.context, theirs: context, whole, hints: false };
         let mut changed = self.store.join(store, &sides);
         changed |= widen(&mut self.context, context);
+        assert!(self.context.contains_all(context), "what the other has heard of is heard of here");
         if self.context.contains_all(events) {
             changed |= widen(&mut self.version, events);
         } else {
             // A seal that came before its parts: what is not known can't be claimed.
             changed |= widen(&mut self.version, &events.intersection(&self.context));
         }
+        assert!(self.context.contains_all(&self.version), "what was applied was heard of");
         changed
     }
 }
@@ -162,7 +164,10 @@ impl<S: DotStore> CausalDelta<S> {
     fn known(&self) -> Known {
         let heard = self.context.difference(&self.events);
         let sealed = self.events.difference(&self.context);
-        Known { applied: self.events.difference(&sealed), heard, sealed }
+        let applied = self.events.difference(&sealed);
+        assert!(self.context.contains_all(&applied), "events are in the context, but for those of a seal");
+        assert!(!heard.meets(&applied), "each dot travels once");
+        Known { applied, heard, sealed }
     }
 }
 
@@ -182,6 +187,7 @@ impl<S: DotStore> Delta for CausalDelta<S> {
         self.store.join(other.store, &sides);
         self.context.merge(&other.context);
         self.events.merge(&other.events);
+        assert!(self.events.contains_all(&other.events), "a joined delta brings the events of both");
         self.whole |= other.whole;
     }
 
@@ -219,6 +225,8 @@ impl<S: DotStore> Delta for CausalDelta<S> {
         });
         parts.extend(chunks(&dead, bytes_max).map(|context| part(S::default(), context, true)));
         parts.push(CausalDelta { events: self.events, ..CausalDelta::default() });
+        let (_, others) = parts.split_last().expect("the seal is there");
+        assert!(others.iter().all(|part| part.events.is_empty()), "only the last claims events");
         parts
     }
 }
@@ -230,6 +238,10 @@ fn chunks(context: &DotContext, bytes_max: usize) -> impl Iterator<Item = DotCon
     let spans_max = (bytes_max.saturating_sub(1 + 1 + 1 + varint::BYTES_MAX) / SPAN_BYTES_MAX).max(1);
     let pieces: Vec<DotContext> =
         spans.chunks(spans_max).map(|piece| piece.iter().copied().collect()).collect();
+    assert!(
+        pieces.iter().map(DotContext::span_count).sum::<usize>() == spans.len(),
+        "each span is in one piece"
+    );
     pieces.into_iter()
 }
 
@@ -238,7 +250,9 @@ fn widen(context: &mut DotContext, more: &DotContext) -> bool {
     if context.contains_all(more) {
         return false;
     }
+    let before = context.dot_count();
     context.merge(more);
+    assert!(context.dot_count() > before || before == u64::MAX, "there was something new");
     true
 }
 
@@ -277,7 +291,9 @@ impl<S: DotStore> Wire for Causal<S> {
         let store = S::take(&mut input, false)?;
         input.finish()?;
         check_seen(&store, &context)?;
-        Ok(Causal { store, version: context.difference(&heard), context })
+        let version = context.difference(&heard);
+        assert!(!version.meets(&heard), "applied or only heard of");
+        Ok(Causal { store, version, context })
     }
 }
 
@@ -321,6 +337,7 @@ impl<S: DotStore> Wire for CausalDelta<S> {
         let store = S::take(&mut input, true)?;
         input.finish()?;
         check_seen(&store, &context)?;
+        assert!(all.contains_all(&context) && all.contains_all(&events), "three sets make both");
         let delta = CausalDelta { store, context, events, whole: kind & WHOLE != 0 };
         Ok(delta)
     }
