@@ -113,9 +113,11 @@ pub fn transition(state: MemberState, event: Event, alone: bool) -> MemberState 
         (Serving | Syncing | Waiting, Event::Missed) => Offline,
         // What it had not yet made durable is lost, but nobody was told of that; its log is still the longest there is.
         (Serving, Event::Restarted) if alone => Serving,
-        // Nobody has what was acknowledged any more, as far as is known. Better nothing than wrong data.
-        (Serving, Event::Replaced) if alone => LastServer,
-        (Serving | Syncing, Event::Restarted | Event::Replaced) => Waiting,
+        (Serving | Syncing, Event::Restarted) => Waiting,
+        // A restart ends the life before it, and its lease. Another copy ends nothing: which of two copies came first can't be told, and the
+        // message may be the late word of one that was given up, while the copy that has the place serves under its lease. If that one is
+        // gone indeed, its lease runs out, and the new copy comes in then.
+        (Serving | Syncing, Event::Replaced) => state,
         (LastServer, Event::Returned | Event::Restarted) => Serving,
         (LastServer, Event::Overtaken) => Offline,
         (Offline, Event::Returned | Event::Restarted | Event::Replaced) => Waiting,
@@ -211,8 +213,8 @@ impl Layout {
         if planted(Plant::LastServerDropped) && nobody_serves {
             next = MemberState::Serving;
         }
-        // A copy that may be the only one is not forgotten for another.
-        let keeps = event == Event::Replaced && next == MemberState::LastServer;
+        // Who has a place that counts, or may be the only copy, is not forgotten for another.
+        let keeps = event == Event::Replaced && next != MemberState::Waiting;
         let new_life = life != known && !keeps;
         if new_life {
             self.members[at].life = life;

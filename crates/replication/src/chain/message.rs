@@ -189,6 +189,13 @@ fn take_members(members: &[(u64, u64, u64, u8)]) -> Result<Vec<Member>, DecodeEr
         }
         taken.push(member);
     }
+    // A second one would be the first one's successor, and take from it what nobody has acknowledged.
+    let count = |state| taken.iter().filter(|member| member.state == state).count();
+    let syncing = count(MemberState::Syncing);
+    if syncing > 1 || (syncing == 1 && count(MemberState::Serving) == 0) {
+        return Err(DecodeError::new("one member at most that syncs, with one that serves"));
+    }
+    assert!(taken.is_sorted_by_key(|member| member.state), "neighbours are found by this order");
     Ok(taken)
 }
 

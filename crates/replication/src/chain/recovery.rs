@@ -1,8 +1,12 @@
 //! Recovery: the checkpoint first, then what the disk kept of the log.
 //!
 //! The log may hold entries from before the checkpoint, and behind it entries that never were committed and contradict it, because a snapshot
-//! jumped over them. Those are of an older epoch than the checkpoint's last: who made later ones had that one. So nothing needs to be
-//! written when a snapshot is taken over.
+//! jumped over them. Nearly always those are of an older epoch than the checkpoint's last, and by that are seen to be void.
+//!
+//! Not always: 6 of epoch 2 is cut off in memory when n1 is synced; n1 stays behind alone, restarts, and 6 of epoch 2 is back and committed;
+//! n2, which has 6 and 7 of epoch 4 on its disk, takes over the snapshot that ends with 6 of epoch 2. Restarted, n2 finds 7 of epoch 4, and
+//! keeps it. That does no harm, and nothing needs to be written when a snapshot is taken over: what every member acknowledged stands later
+//! on n2's disk and voids it, or else nobody was told more of it than "uncertain"; n2 compares it when it syncs, or, left alone, commits it.
 
 use bytes::Bytes;
 use keypact_log::{CheckpointMeta, Entry, Position, Tail};

@@ -8,8 +8,8 @@ use MemberState::{LastServer, Offline, Serving, Syncing, Waiting};
 /// One row a state, one column an event in the order of [`Event::ALL`]; what stands left of `|` holds while others serve, right of it when none does.
 const TABLE: &str = "
              Missed   Returned Restarted Replaced Synced Turn Orphaned Overtaken
-    serving  off|last serv     wait|serv wait|last serv  serv serv     serv
-    syncing  off      sync     wait      wait      serv  sync wait     sync
+    serving  off|last serv     wait|serv serv      serv  serv serv     serv
+    syncing  off      sync     wait      sync      serv  sync wait     sync
     waiting  off      wait     wait      wait      wait  sync wait     wait
     last     last     serv     serv      last      last  last last     off
     offline  off      wait     wait      wait      off   off  off      off
@@ -80,6 +80,33 @@ fn all_stop_together_and_any_of_the_last_begins_again() {
     );
     assert!(layout.heard(NodeId(3), life(3, 2)));
     assert_eq!(row(&layout), [(3, Serving), (2, Syncing), (1, Offline)]);
+}
+
+/// A copy was given up, another took its place and serves; then a renewal of the first comes, that was long on its way. The one that serves
+/// does so until its lease is over, whatever else is heard, so its place is not another's before.
+#[test]
+fn a_late_word_of_a_copy_that_was_given_up_changes_no_place() {
+    let mut layout = whole();
+    assert!(layout.missed(&[NodeId(2)]));
+    assert!(
+        layout.heard(NodeId(2), life(20, 1)),
+        "another copy comes in once the lease of the first is over"
+    );
+    assert_eq!(row(&layout), [(1, Serving), (3, Serving), (2, Syncing)]);
+    for place in [Syncing, Serving] {
+        let before = layout.clone();
+        assert_eq!(before.member(NodeId(2)).map(|member| member.state), Some(place));
+        assert!(!layout.heard(NodeId(2), life(2, 1)), "the late word");
+        assert_eq!(layout, before, "state, life and epoch are as they were");
+        layout.synced(NodeId(3), layout.epoch, NodeId(2), life(20, 1));
+    }
+    // Alone as well: what it holds is not given up for a copy that may be older.
+    assert!(layout.missed(&[NodeId(1), NodeId(3)]));
+    assert!(!layout.heard(NodeId(2), life(2, 1)));
+    assert_eq!(layout.member(NodeId(2)).map(|m| (m.life, m.state)), Some((life(20, 1), Serving)));
+    // A disk that was lost indeed: nothing more is heard of the copy that has the place, until its lease is over.
+    assert!(layout.missed(&[NodeId(2)]));
+    assert!(!layout.heard(NodeId(2), life(21, 1)), "the last server is waited for");
 }
 
 #[test]

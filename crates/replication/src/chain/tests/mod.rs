@@ -115,6 +115,14 @@ fn what_no_member_sends_is_refused() {
     assert_eq!(decoded(1, Body::Assign { members: wrong }), Err(order));
     let twice = vec![member(1, MemberState::Serving), member(1, MemberState::Offline)];
     assert_eq!(decoded(1, Body::Assign { members: twice }), Err(order));
+    let two = [(1, MemberState::Serving), (2, MemberState::Syncing), (3, MemberState::Syncing)];
+    let two = two.map(|(node, state)| member(node, state)).to_vec();
+    assert_eq!(
+        decoded(1, Body::Assign { members: two }),
+        Err("one member at most that syncs, with one that serves")
+    );
+    let alone = vec![member(1, MemberState::Syncing), member(2, MemberState::Offline)];
+    assert!(decoded(1, Body::Assign { members: alone }).is_err(), "nobody to sync from");
 }
 
 #[test]
