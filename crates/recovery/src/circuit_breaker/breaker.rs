@@ -217,6 +217,7 @@ impl CircuitBreaker {
         let now_ns = now.now_ns();
         let slow = self.is_slow(&permit, now_ns);
         self.count(error, slow);
+        self.advance(now_ns);
         self.window.add(now_ns, error, slow);
         self.judge(now_ns);
     }
@@ -262,6 +263,23 @@ impl CircuitBreaker {
         (looks && rates.slowness_reaches(self.config.slow_rate_percent)).then_some(Why::Slowness)
     }
 
+    /// Time goes on. A rate that falls because calls leave the window ends the period above the threshold, also if nobody is there to see it:
+    /// else one error before a silence and one after it would be a rate that was too high all the while.
+    #[inline]
+    fn advance(&mut self, now_ns: u64) {
+        while self.window.step(now_ns) {
+            if self.above_since_ns().is_some() && self.too_high().is_none() {
+                self.fall_below(now_ns);
+            }
+        }
+    }
+
+    fn fall_below(&mut self, now_ns: u64) {
+        assert!(self.above_since_ns().is_some(), "only what was above falls below");
+        self.phase = Phase::Closed { above_since_ns: None };
+        self.tell(Event::BelowThreshold { at_ns: now_ns, rates: self.window.rates() });
+    }
+
     /// A result came in while closed: opens if a rate has been too high for the duration.
     fn judge(&mut self, now_ns: u64) {
         let why = self.too_high();
@@ -270,8 +288,8 @@ impl CircuitBreaker {
         };
         let rates = self.window.rates();
         let Some(why) = why else {
-            if above_since_ns.take().is_some() {
-                self.tell(Event::BelowThreshold { at_ns: now_ns, rates });
+            if above_since_ns.is_some() {
+                self.fall_below(now_ns);
             }
             return;
         };
@@ -363,7 +381,7 @@ impl CircuitBreaker {
     /// The window's calls as of now; half-open, the probes' results. A rate counts only from [`Config::minimum_calls`] on.
     #[must_use]
     pub fn rates(&mut self, now_ns: u64) -> Rates {
-        self.window.advance(now_ns);
+        self.advance(now_ns);
         match self.phase {
             Phase::HalfOpen { results, .. } => results,
             Phase::Closed { .. } | Phase::Open { .. } => self.window.rates(),

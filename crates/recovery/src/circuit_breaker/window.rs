@@ -131,20 +131,28 @@ impl Window {
     }
 
     /// Time goes on: buckets that are too old leave.
-    pub(super) fn advance(&mut self, now_ns: u64) {
-        let Ring::Time { sums, bucket_ns, head } = &mut self.ring else { return };
+    #[inline]
+    fn advance(&mut self, now_ns: u64) {
+        while self.step(now_ns) {}
+    }
+
+    /// Time goes on by one bucket, or, if none of the old ones will be left, to the first new one. `false`: it is there already. Who has to
+    /// know what the rates were in between looks after each step; at most as many follow each other as there are buckets.
+    #[inline]
+    pub(super) fn step(&mut self, now_ns: u64) -> bool {
+        let Ring::Time { sums, bucket_ns, head } = &mut self.ring else { return false };
         let now = now_ns / *bucket_ns;
         if now <= *head {
-            return;
+            return false;
         }
         let len = sums.len() as u64;
-        for epoch in (*head + 1).max((now + 1).saturating_sub(len))..=now {
-            let left = core::mem::take(&mut sums[(epoch % len) as usize]);
-            if !planted(Plant::WindowNeverEvicts) {
-                self.totals.take(left);
-            }
+        *head = (*head + 1).max((now + 1).saturating_sub(len));
+        assert!(*head <= now, "a window is not ahead of time");
+        let left = core::mem::take(&mut sums[(*head % len) as usize]);
+        if !planted(Plant::WindowNeverEvicts) {
+            self.totals.take(left);
         }
-        *head = now;
+        true
     }
 
     #[inline]

@@ -62,8 +62,8 @@ impl Referee {
         self.violation.clone().map_or(Ok(()), Err)
     }
 
-    /// Calls, errors and slow calls of the last calls or buckets.
-    fn counted(&self, now_ns: u64) -> (u64, u64, u64) {
+    /// Calls, errors and slow calls of the last of these calls or buckets.
+    fn counted(&self, results: &[Result], now_ns: u64) -> (u64, u64, u64) {
         let counts = |result: &&Result| match self.config.window {
             WindowKind::Count { .. } => true,
             WindowKind::Time { buckets, bucket_ns } => {
@@ -71,10 +71,10 @@ impl Referee {
             }
         };
         let last = match self.config.window {
-            WindowKind::Count { calls } => self.results.len().saturating_sub(calls as usize),
+            WindowKind::Count { calls } => results.len().saturating_sub(calls as usize),
             WindowKind::Time { .. } => 0,
         };
-        let counted: Vec<&Result> = self.results[last..].iter().filter(counts).collect();
+        let counted: Vec<&Result> = results[last..].iter().filter(counts).collect();
         let errors = counted.iter().filter(|result| result.error).count();
         let slow = counted.iter().filter(|result| result.slow).count();
         (counted.len() as u64, errors as u64, slow as u64)
@@ -180,11 +180,31 @@ impl Referee {
         }
     }
 
-    fn recorded_closed(&mut self, now_ns: u64, after: State) {
-        let counted = self.counted(now_ns);
-        let enough = counted.0 >= u64::from(self.config.minimum_calls);
+    /// Whether so many are enough for a rate, and one is too high.
+    fn above(&self, counted: (u64, u64, u64)) -> bool {
         let (errors, slow) = self.too_many(counted);
-        if enough && (errors || slow) {
+        counted.0 >= u64::from(self.config.minimum_calls) && (errors || slow)
+    }
+
+    /// Whether no rate was too high at some time between the last two results, because calls had left the window.
+    fn dipped(&self, now_ns: u64) -> bool {
+        let WindowKind::Time { buckets, bucket_ns } = self.config.window else { return false };
+        let (_, earlier) = self.results.split_last().expect("a result has come in");
+        let Some(last) = earlier.last() else { return true };
+        let from = last.at_ns / bucket_ns + 1;
+        // With so many buckets gone, nothing is left.
+        let to = (now_ns / bucket_ns).min(from + u64::from(buckets));
+        (from..=to).any(|bucket| !self.above(self.counted(earlier, bucket * bucket_ns)))
+    }
+
+    fn recorded_closed(&mut self, now_ns: u64, after: State) {
+        let counted = self.counted(&self.results, now_ns);
+        let (errors, slow) = self.too_many(counted);
+        if self.above_since_ns.is_some() && self.dipped(now_ns) {
+            self.reached.add("dipped-in-silence");
+            self.above_since_ns = None;
+        }
+        if self.above(counted) {
             self.above_since_ns.get_or_insert(now_ns);
         } else {
             self.above_since_ns = None;
