@@ -179,17 +179,20 @@ impl<S: Clone, T, E> Clone for Guarded<S, T, E> {
 #[cfg(feature = "circuit-breaker")]
 impl<S, R> Service<R> for Guarded<S, S::Response, S::Error>
 where
-    S: Service<R>,
-    S::Future: Send + 'static,
+    S: Service<R> + Clone + Send + 'static,
+    S::Future: Send,
     S::Response: Send + 'static,
     S::Error: Send + 'static,
+    R: Send + 'static,
 {
     type Response = S::Response;
     type Error = Called<S::Error>;
     type Future = Boxed<S::Response, Self::Error>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(context).map_err(Called::Failed)
+    /// Each call waits for the inner service under its permit: a service that can't even become ready fails calls like any other, and a
+    /// breaker that is open answers at once.
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: R) -> Self::Future {
@@ -197,7 +200,7 @@ where
         match SharedPermit::of(&self.layer.breaker) {
             Err(rejected) => Box::pin(core::future::ready(Err(Called::Rejected(rejected)))),
             Ok(permit) => {
-                let called = self.inner.call(request);
+                let called = oneshot(self.inner.clone(), request);
                 Box::pin(async move {
                     let result = called.await;
                     permit.record(outcome(&result));
