@@ -136,7 +136,7 @@ pub async fn guarded<T, E, F: Future<Output = Result<T, E>>>(
 #[cfg(feature = "idempotency")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Grounded<E> {
-    /// The ledger refused it.
+    /// The ledger refused it. [`Refused::Uncertain`]: who ran it was dropped or panicked; it may have been applied or not.
     Refused(Refused),
     /// It was run here, and failed without effect.
     Failed(E),
@@ -162,7 +162,42 @@ impl<E: fmt::Display> fmt::Display for Grounded<E> {
 impl<E: fmt::Debug + fmt::Display> core::error::Error for Grounded<E> {}
 
 #[cfg(feature = "idempotency")]
-type Waiting = BTreeMap<u64, ::tokio::sync::oneshot::Sender<Option<Answer>>>;
+type Waiting = BTreeMap<u64, ::tokio::sync::oneshot::Sender<Landed>>;
+
+/// How a flight ended, for those who wait.
+#[cfg(feature = "idempotency")]
+#[derive(Clone, Debug)]
+enum Landed {
+    Answered(Answer),
+    NotApplied,
+    /// Nobody knows.
+    Lost,
+}
+
+/// A flight under way. Dropped before it has landed, by a caller who gave up or by a panic, it is lost: the operation may have had its effect
+/// or not, so the ticket is neither new again nor in flight for ever.
+#[cfg(feature = "idempotency")]
+struct Flight<'a> {
+    flights: &'a Flights,
+    ticket: Option<Ticket>,
+}
+
+#[cfg(feature = "idempotency")]
+impl Flight<'_> {
+    fn land(mut self, landed: &Landed) {
+        let ticket = self.ticket.take().expect("a flight lands once");
+        self.flights.land(ticket, landed);
+    }
+}
+
+#[cfg(feature = "idempotency")]
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.flights.land(ticket, &Landed::Lost);
+        }
+    }
+}
 
 /// A ledger in memory that tasks share: the first caller with a ticket runs the operation, the others wait for its answer.
 ///
@@ -184,7 +219,8 @@ impl Flights {
     }
 
     /// Runs the operation, waits for who runs it, or answers from memory. `now_ms`: Unix milliseconds. An `Err` of the operation means that it
-    /// had no effect. If the future is dropped while it runs the operation, nobody knows; the ticket then stays in flight.
+    /// had no effect. If the future is dropped while it runs the operation, or the operation panics, nobody knows: who waits, and who asks
+    /// again, is told [`Refused::Uncertain`], and it is not run again while that is remembered.
     ///
     /// # Errors
     /// [`Grounded`].
@@ -218,35 +254,39 @@ impl Flights {
             }
         };
         match receiver {
-            None => self.fly(ticket, operation()).await,
+            None => {
+                let flight = Flight { flights: self, ticket: Some(ticket) };
+                let result = operation().await;
+                flight.land(&match &result {
+                    Ok(answer) => Landed::Answered(answer.clone()),
+                    Err(_) => Landed::NotApplied,
+                });
+                result.map_err(Grounded::Failed)
+            }
             Some((receiver, number)) => {
                 let told = ::tokio::time::timeout(self.wait_max, receiver).await;
                 locked(&self.shared).1.remove(&number);
                 match told {
-                    Ok(Ok(Some(answer))) => Ok(answer),
-                    Ok(Ok(None)) => Err(Grounded::NotApplied),
+                    Ok(Ok(Landed::Answered(answer))) => Ok(answer),
+                    Ok(Ok(Landed::NotApplied)) => Err(Grounded::NotApplied),
+                    Ok(Ok(Landed::Lost)) => Err(Grounded::Refused(Refused::Uncertain)),
                     Ok(Err(_)) | Err(_) => Err(Grounded::StillInFlight),
                 }
             }
         }
     }
 
-    async fn fly<E, F: Future<Output = Result<Answer, E>>>(
-        &self,
-        ticket: Ticket,
-        operation: F,
-    ) -> Result<Answer, Grounded<E>> {
-        let result = operation.await;
+    fn land(&self, ticket: Ticket, landed: &Landed) {
         let mut shared = locked(&self.shared);
         let (ledger, waiting, _) = &mut *shared;
-        let (waiters, told) = match &result {
-            Ok(answer) => (ledger.end(ticket, answer.clone()), Some(answer.clone())),
-            Err(_) => (ledger.abandon(ticket), None),
+        let waiters = match landed {
+            Landed::Answered(answer) => ledger.end(ticket, answer.clone()),
+            Landed::NotApplied => ledger.abandon(ticket),
+            Landed::Lost => ledger.lose(ticket),
         };
         for sender in waiters.iter().filter_map(|number| waiting.remove(number)) {
             // Who no longer waits is told nothing.
-            let _ = sender.send(told.clone());
+            let _ = sender.send(landed.clone());
         }
-        result.map_err(Grounded::Failed)
     }
 }

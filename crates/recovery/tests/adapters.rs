@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use keypact_recovery::circuit_breaker::{Called, Config, Outcome, SharedBreaker, WindowKind};
+use keypact_recovery::circuit_breaker::{Called, Config, Outcome, SharedBreaker, State, WindowKind};
 use keypact_recovery::idempotency::{self, Answer, Fingerprint, Refused, Ticket, Token};
 use keypact_recovery::retry::{BudgetConfig, Failure, GiveUp, Jitter, Policy};
 use keypact_recovery::tokio::{Flights, Grounded, Retrying, SharedBudget, guarded, retry};
@@ -136,6 +136,66 @@ async fn waiting_is_bounded() {
     assert_eq!(tokio::join!(run(), run()), (Ok(None), Err(Grounded::StillInFlight)));
 }
 
+/// Room for one flight: whatever a lost one leaves behind, the next would be refused.
+fn narrow() -> Flights {
+    Flights::new(idempotency::Config { in_flight_max: 1, ..idempotency::Config::default() })
+}
+
+const UNCERTAIN: Result<Answer, Grounded<&str>> = Err(Grounded::Refused(Refused::Uncertain));
+
+/// Guards against tickets that stay in flight for good, and against "not applied" for what may have been.
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_is_dropped_is_uncertain_and_leaves_its_place() {
+    let (flights, flaky) = (narrow(), Flaky::new(0));
+    for number in 1..=3 {
+        let ticket = Ticket::Free(Token::new(1_000, number));
+        let run = || flights.run(ticket, Fingerprint(1), 1_000, || flaky.clone().answer());
+        let dropped = tokio::time::timeout(Duration::from_millis(1), run());
+        let (dropped, waited) = tokio::join!(dropped, run());
+        assert!(dropped.is_err(), "its caller gave up halfway");
+        assert_eq!(waited, UNCERTAIN, "who waited is told");
+        assert_eq!(run().await, UNCERTAIN, "it is not run again");
+    }
+    assert_eq!(flaky.calls(), 3);
+    let other = Ticket::Free(Token::new(1_000, 4));
+    assert_eq!(flights.run(other, Fingerprint(1), 1_000, || flaky.clone().answer()).await, Ok(None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_panics_is_uncertain_and_leaves_its_place() {
+    let flights = narrow();
+    for number in 1..=3 {
+        let ticket = Ticket::Free(Token::new(1_000, number));
+        let shared = flights.clone();
+        let panics = tokio::spawn(async move {
+            let operation = || async {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                assert!(number > 3, "a bug");
+                Err::<Answer, _>("it never gets here")
+            };
+            shared.run(ticket, Fingerprint(1), 1_000, operation).await
+        });
+        tokio::task::yield_now().await;
+        let again = || flights.run(ticket, Fingerprint(1), 1_000, || async { Ok(None) });
+        assert_eq!(again().await, UNCERTAIN, "who waited is told");
+        assert!(panics.await.is_err_and(|error| error.is_panic()));
+        assert_eq!(again().await, UNCERTAIN, "it is not run again");
+    }
+}
+
+/// The same through the layer: calls that time out must not fill the ledger.
+#[tokio::test(start_paused = true)]
+async fn calls_dropped_through_the_layer_leave_their_place() {
+    let flaky = Flaky::new(0);
+    let mut service = OnceLayer::new(narrow(), || 1_000).layer(flaky.clone());
+    for number in 1..=3 {
+        let call = service.call(Request(number));
+        assert!(tokio::time::timeout(Duration::from_millis(1), call).await.is_err());
+        assert_eq!(service.call(Request(number)).await, UNCERTAIN);
+    }
+    assert_eq!((service.call(Request(4)).await, flaky.calls()), (Ok(None), 4));
+}
+
 struct Classes;
 
 impl Retryable<Request, Called<Grounded<&'static str>>> for Classes {
@@ -166,4 +226,38 @@ async fn layers_stack() {
     breaker.with(|breaker, now_ns| breaker.force_open(now_ns));
     let gave_up = service.call(Request(2)).await.expect_err("the breaker is open");
     assert_eq!((gave_up.why, gave_up.retries, flaky.calls()), (GiveUp::Retries, 3, 2));
+}
+
+/// Never becomes ready: a pool without connections.
+#[derive(Clone)]
+struct Unready(Arc<AtomicU32>);
+
+impl Service<Request> for Unready {
+    type Response = Answer;
+    type Error = &'static str;
+    type Future = std::future::Ready<Result<Answer, &'static str>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(Err("no connection"))
+    }
+
+    fn call(&mut self, _: Request) -> Self::Future {
+        unreachable!("it is never ready")
+    }
+}
+
+/// Guards against a breaker that passes `poll_ready` through, and never learns of a service that fails there.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_never_ready_opens_the_breaker() {
+    let (asked, breaker) = (Arc::new(AtomicU32::new(0)), Arc::new(breaker()));
+    let mut service = BreakerLayer::new(breaker.clone(), judge).layer(Unready(asked.clone()));
+    for _ in 0..2 {
+        assert!(std::future::poll_fn(|context| service.poll_ready(context)).await.is_ok());
+        assert_eq!(service.call(Request(1)).await, Err(Called::Failed("no connection")));
+    }
+    assert_eq!(breaker.with(|breaker, _| (breaker.state(), breaker.counts().errors)), (State::Open, 2));
+    assert!(std::future::poll_fn(|context| service.poll_ready(context)).await.is_ok());
+    assert!(matches!(service.call(Request(1)).await, Err(Called::Rejected(_))));
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "open, it is not asked");
 }

@@ -7,7 +7,10 @@ mod transfer_funds;
 use std::fs;
 use std::path::PathBuf;
 
-use keypact_recovery::idempotency::{FileError, FileStore, Token};
+use keypact_recovery::idempotency::{
+    Begun, Config, FileError, FileStore, Fingerprint, Once, OnceError, RECORD_BYTES_MAX, Replayed, Ticket,
+    Token,
+};
 use transfer_funds::Bank;
 
 struct File(PathBuf);
@@ -94,4 +97,88 @@ fn damage_below_what_was_synced_is_refused_and_nothing_changes() {
     fs::write(&file.0, &bytes).expect("written");
     assert!(matches!(FileStore::open(&file.0), Err(FileError::Damaged { at: 0 })));
     assert_eq!(fs::read(&file.0).expect("a file"), bytes);
+}
+
+fn open_once(file: &File) -> (Once<FileStore, ()>, Vec<u8>) {
+    let (store, records) = FileStore::open(&file.0).expect("the file is whole");
+    let mut state = Vec::new();
+    let once = Once::recover(Config::default(), store, records, |replayed| {
+        let (Replayed::State(bytes) | Replayed::Effect(bytes)) = replayed;
+        state.extend_from_slice(bytes);
+    });
+    (once, state)
+}
+
+fn run(once: &mut Once<FileStore, ()>, random: u128) {
+    let ticket = Ticket::Free(Token::new(1_000, random));
+    once.begin(ticket, Fingerprint(random), (), 1_000).expect("there is room");
+    once.commit(Some(ticket), None, vec![b'e']).expect("it is stored");
+}
+
+/// A compacted file was synced before it got its name: it has no torn tail. Guards against taking rot in it for one, and cutting off answers.
+#[test]
+fn no_byte_of_a_compacted_file_rots_unseen() {
+    for answers in [0, 2] {
+        let file = File::new(&format!("rot-{answers}"));
+        let (mut once, _) = open_once(&file);
+        (0..answers).for_each(|random| run(&mut once, random));
+        once.compact(b"state".to_vec()).expect("it is stored");
+        let bytes = fs::read(&file.0).expect("a file");
+        let (_, whole) = FileStore::open(&file.0).expect("the file is whole");
+        assert_eq!(whole.len() as u128, 1 + answers);
+        for at in 0..bytes.len() {
+            let mut rotten = bytes.clone();
+            rotten[at] ^= 1 << (at % 8);
+            fs::write(&file.0, &rotten).expect("written");
+            assert!(matches!(FileStore::open(&file.0), Err(FileError::Damaged { .. })), "byte {at}");
+            assert_eq!(fs::read(&file.0).expect("a file"), rotten, "nothing is changed");
+            fs::write(&file.0, &bytes[..at]).expect("written");
+            let cut = FileStore::open(&file.0);
+            // Less than the seal is like no file.
+            assert_eq!(matches!(cut, Err(FileError::Damaged { .. })), at >= 16, "{at} bytes are left");
+        }
+    }
+}
+
+/// After a compaction, a crash leaves any beginning of the next batch; all that was there before stays. Rot before that batch is seen.
+#[test]
+fn what_follows_a_compaction_may_be_torn() {
+    let file = File::new("torn-after");
+    let (mut once, _) = open_once(&file);
+    run(&mut once, 1);
+    once.compact(b"e".to_vec()).expect("it is stored");
+    let before = fs::read(&file.0).expect("a file").len();
+    run(&mut once, 2);
+    let bytes = fs::read(&file.0).expect("a file");
+    for len in (before..=bytes.len()).rev().step_by(5) {
+        fs::write(&file.0, &bytes[..len]).expect("written");
+        let expected: &[u8] = if len == bytes.len() { b"ee" } else { b"e" };
+        assert_eq!(open_once(&file).1, expected, "{len} of {} bytes", bytes.len());
+    }
+    for at in 0..before {
+        let mut rotten = bytes.clone();
+        rotten[at] ^= 0x80;
+        fs::write(&file.0, &rotten).expect("written");
+        assert!(matches!(FileStore::open(&file.0), Err(FileError::Damaged { .. })), "byte {at}");
+    }
+}
+
+/// Guards against a store that stops for good because one answer, or the state, is too long.
+#[test]
+fn a_record_that_is_too_long_leaves_the_file_and_the_store_as_they_were() {
+    let file = File::new("too-long");
+    let (mut once, _) = open_once(&file);
+    run(&mut once, 1);
+    let before = fs::read(&file.0).expect("a file");
+    let ticket = Ticket::Free(Token::new(1_000, 2));
+    assert_eq!(once.begin(ticket, Fingerprint(2), (), 1_000), Ok(Begun::New));
+    let long = vec![b'e'; RECORD_BYTES_MAX];
+    let appended = once.append(Some(ticket), Some(long.clone()), vec![]);
+    assert!(matches!(appended, Err(OnceError::Rejected(FileError::TooLong))));
+    assert!(matches!(once.compact(long), Err(OnceError::Rejected(FileError::TooLong))));
+    assert_eq!(once.sync().expect("there is nothing to sync"), []);
+    assert_eq!(fs::read(&file.0).expect("a file"), before);
+    once.commit(Some(ticket), None, vec![b'e']).expect("it is stored");
+    once.compact(b"ee".to_vec()).expect("it is stored");
+    assert_eq!(open_once(&file).1, b"ee");
 }

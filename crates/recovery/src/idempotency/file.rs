@@ -1,8 +1,12 @@
 //! A store in one file.
 //!
-//! Frames follow each other: length (4 bytes), CRC-32C of the rest (4), how many bytes of the file were synced when it was written (8),
-//! record. Numbers are little-endian. Recovery takes frames until one is not whole. What follows is a torn tail, and is cut off; unless a
-//! later frame says that the file was synced beyond the bad one. Then it is damage, and the store refuses to open.
+//! Frames follow each other: length (4 bytes), CRC-32C of the rest (4), how many bytes of the file are known to be synced to whoever reads
+//! the frame (8), record. Numbers are little-endian. A frame that was appended knows what was synced before its batch. A file that was put
+//! in another's place was synced as a whole before it got its name: each of its frames knows its whole length, and the first one is a seal
+//! without a record, so that no frame is the only one that knows, and a file cut off in its first record says so.
+//!
+//! Recovery takes frames until one is not whole. What follows is a torn tail, and is cut off; unless a frame, before or after, knows that the
+//! file was synced beyond the bad one. Then it is damage, and the store refuses to open.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -15,20 +19,20 @@ use super::record::Record;
 use super::store::Store;
 
 const HEAD_BYTES: usize = 16;
-/// No record is longer; a length beyond it is damage.
-const RECORD_BYTES_MAX: usize = 64 << 20;
+/// No record is longer, the state of a compaction included; a length beyond it is damage. 64 MiB.
+pub const RECORD_BYTES_MAX: usize = 64 << 20;
 
 /// What can go wrong with a file.
 #[derive(Debug)]
 pub enum FileError {
     /// The operating system says no. What was being written may be there or not.
     Io(io::Error),
-    /// Bytes that had been synced have changed. Nothing was changed by opening it.
+    /// Bytes that had been synced have changed, or are gone. Nothing was changed by opening it.
     Damaged {
         /// Where the first bad frame begins.
         at: u64,
     },
-    /// A record is too long to be written. Nothing was written.
+    /// A record is longer than [`RECORD_BYTES_MAX`]. Nothing has changed; the store may be used further.
     TooLong,
 }
 
@@ -42,7 +46,7 @@ impl fmt::Display for FileError {
                     "idempotency store is damaged at byte {at}, in what had been synced; nothing was changed"
                 )
             }
-            FileError::TooLong => f.write_str("a record is longer than 64 MiB; nothing was written"),
+            FileError::TooLong => f.write_str("a record is longer than 64 MiB; nothing has changed"),
         }
     }
 }
@@ -92,47 +96,89 @@ impl FileStore {
 /// The records of all whole frames, and their bytes.
 fn scan(bytes: &[u8]) -> Result<(Vec<Record>, usize), FileError> {
     let mut records = Vec::new();
-    let mut at = 0;
-    while let Some((record, _, len)) = frame(&bytes[at..]) {
-        records.push(record);
-        at += len;
+    let (mut at, mut synced) = (0, 0);
+    while let Some(frame) = Frame::read(&bytes[at..]) {
+        records.extend(frame.record);
+        synced = synced.max(frame.synced);
+        at += frame.len;
     }
-    let synced_later = (at + 1..bytes.len())
-        .filter_map(|later| frame(&bytes[later..]))
-        .any(|(_, synced, _)| synced > at as u64);
-    if synced_later { Err(FileError::Damaged { at: at as u64 }) } else { Ok((records, at)) }
+    let later = (at + 1..bytes.len()).filter_map(|later| Frame::read(&bytes[later..]));
+    let synced = later.fold(synced, |synced, frame| synced.max(frame.synced));
+    if synced > at as u64 { Err(FileError::Damaged { at: at as u64 }) } else { Ok((records, at)) }
 }
 
-/// The frame at the beginning of `bytes`: its record, how far the file was synced before it, its length.
-fn frame(bytes: &[u8]) -> Option<(Record, u64, usize)> {
-    let (len, rest) = bytes.split_first_chunk::<4>()?;
-    let len = u32::from_le_bytes(*len) as usize;
-    let (crc, rest) = rest.split_first_chunk::<4>()?;
-    if len > RECORD_BYTES_MAX {
-        return None;
-    }
-    let body = rest.get(..8 + len)?;
-    if crc32c(body) != u32::from_le_bytes(*crc) {
-        return None;
-    }
-    let (synced, record) = body.split_first_chunk::<8>()?;
-    Some((Record::decode(record).ok()?, u64::from_le_bytes(*synced), HEAD_BYTES + len))
+/// One frame as it is read.
+struct Frame {
+    /// `None`: a seal.
+    record: Option<Record>,
+    /// So many bytes of the file were synced.
+    synced: u64,
+    /// Its own bytes.
+    len: usize,
 }
 
-fn push_frame(record: &Record, synced: u64, out: &mut Vec<u8>) -> Result<(), FileError> {
+impl Frame {
+    /// The frame at the beginning of `bytes`, if one is there and whole.
+    fn read(bytes: &[u8]) -> Option<Frame> {
+        let (len, rest) = bytes.split_first_chunk::<4>()?;
+        let len = u32::from_le_bytes(*len) as usize;
+        let (crc, rest) = rest.split_first_chunk::<4>()?;
+        if len > RECORD_BYTES_MAX {
+            return None;
+        }
+        let body = rest.get(..8 + len)?;
+        if crc32c(body) != u32::from_le_bytes(*crc) {
+            return None;
+        }
+        let (synced, record) = body.split_first_chunk::<8>()?;
+        let record = if record.is_empty() { None } else { Some(Record::decode(record).ok()?) };
+        Some(Frame { record, synced: u64::from_le_bytes(*synced), len: HEAD_BYTES + len })
+    }
+}
+
+/// Appends a frame that knows of nothing synced, and has no checksum yet: see [`finish_frame`]. `None` is a seal.
+fn push_frame(record: Option<&Record>, out: &mut Vec<u8>) -> Result<(), FileError> {
     let start = out.len();
-    out.extend_from_slice(&[0; 8]);
-    out.extend_from_slice(&synced.to_le_bytes());
-    record.encode(out);
+    out.extend_from_slice(&[0; HEAD_BYTES]);
+    if let Some(record) = record {
+        record.encode(out);
+    }
     let len = out.len() - start - HEAD_BYTES;
     if len > RECORD_BYTES_MAX {
         out.truncate(start);
         return Err(FileError::TooLong);
     }
-    let crc = crc32c(&out[start + 8..]);
+    assert!(record.is_some() == (len > 0), "only a seal is empty");
     out[start..start + 4].copy_from_slice(&(len as u32).to_le_bytes());
-    out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
     Ok(())
+}
+
+/// Completes a whole frame: what is synced, and the checksum.
+fn finish_frame(frame: &mut [u8], synced: u64) {
+    assert!(frame.len() >= HEAD_BYTES, "a frame has a head");
+    frame[8..HEAD_BYTES].copy_from_slice(&synced.to_le_bytes());
+    let crc = crc32c(&frame[8..]);
+    frame[4..8].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// The bytes of a whole file that is synced before anyone reads it.
+fn sealed(records: &mut dyn Iterator<Item = Record>) -> Result<Vec<u8>, FileError> {
+    let mut bytes = vec![];
+    let mut starts = vec![0];
+    push_frame(None, &mut bytes)?;
+    for record in records {
+        starts.push(bytes.len());
+        push_frame(Some(&record), &mut bytes)?;
+    }
+    assert!(starts.len() > 1, "a log begins with what it is compacted to");
+    let synced = bytes.len() as u64;
+    let mut end = bytes.len();
+    for start in starts.into_iter().rev() {
+        finish_frame(&mut bytes[start..end], synced);
+        end = start;
+    }
+    assert!(end == 0, "all frames know the file's length");
+    Ok(bytes)
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
@@ -144,7 +190,9 @@ impl Store for FileStore {
     type Error = FileError;
 
     fn append(&mut self, record: &Record) -> Result<u64, FileError> {
-        push_frame(record, self.synced, &mut self.gathered)?;
+        let start = self.gathered.len();
+        push_frame(Some(record), &mut self.gathered)?;
+        finish_frame(&mut self.gathered[start..], self.synced);
         self.position += 1;
         Ok(self.position)
     }
@@ -160,10 +208,7 @@ impl Store for FileStore {
     }
 
     fn replace(&mut self, records: &mut dyn Iterator<Item = Record>) -> Result<(), FileError> {
-        let mut bytes = vec![];
-        for record in records {
-            push_frame(&record, 0, &mut bytes)?;
-        }
+        let bytes = sealed(records)?;
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
         let beside = PathBuf::from(beside);
@@ -176,6 +221,13 @@ impl Store for FileStore {
         self.synced = bytes.len() as u64;
         self.gathered.clear();
         Ok(())
+    }
+
+    fn is_intact(error: &FileError) -> bool {
+        match error {
+            FileError::TooLong => true,
+            FileError::Io(_) | FileError::Damaged { .. } => false,
+        }
     }
 
     fn bytes(&self) -> u64 {

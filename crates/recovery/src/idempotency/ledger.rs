@@ -52,7 +52,7 @@ impl Default for Config {
 pub enum Begun {
     /// Run it, and end it: nobody else does.
     New,
-    /// Someone runs it. The waiter is told by [`Ledger::end`], [`Ledger::abandon`] or [`Ledger::give_up`].
+    /// Someone runs it. The waiter is told by [`Ledger::end`], [`Ledger::abandon`], [`Ledger::lose`] or [`Ledger::give_up`].
     Waits,
     /// It has run; answer this.
     Done(Answer),
@@ -71,10 +71,14 @@ pub enum Refused {
     TooManyWait,
     /// Too many operations are in flight. Not applied.
     TooManyInFlight,
+    /// Who ran it is gone: it may have run or not, nobody here can tell.
+    Uncertain,
     /// No session of this number was ever opened.
     NoSuchSession,
     /// The session was not used for too long, or gave way to others: its operations may have run or not.
     SessionForgotten,
+    /// The store has failed: not run now, and nothing can be until it is recovered.
+    Stopped,
     /// The number is 0, or too far ahead of what was acknowledged. Not applied.
     OutOfWindow,
 }
@@ -91,6 +95,10 @@ impl fmt::Display for Refused {
                 "too many wait for this operation already: it is in flight; ask again later"
             }
             Refused::TooManyInFlight => "too many operations are in flight: not applied; ask again later",
+            Refused::Uncertain => {
+                "who ran this operation is gone: it may have been applied or not; not run again"
+            }
+            Refused::Stopped => "the store has failed: not run now; recover it first",
             Refused::NoSuchSession => "there was never such a session: not applied; open one",
             Refused::SessionForgotten => {
                 "this session was forgotten: its operations may have been applied or not; not run"
@@ -103,6 +111,15 @@ impl fmt::Display for Refused {
 }
 
 impl core::error::Error for Refused {}
+
+/// A session was opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Opened {
+    /// Its number.
+    pub session: u64,
+    /// Those that were dropped since the one before was opened, the one that gave way to this one too: for [`Record::Opened`].
+    pub dropped: Vec<u64>,
+}
 
 /// What a ledger has seen in this life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -134,23 +151,30 @@ pub struct Ledger<W> {
     tokens: BTreeMap<Token, Slot<W>>,
     /// Every token up to here that is not in `tokens` may have been forgotten.
     forgotten: Option<Token>,
+    /// Free tokens that have ended.
     done: usize,
     in_flight: usize,
     sessions: BTreeMap<u64, Session<W>>,
     next_session: u64,
+    /// Sessions dropped since the last one was opened: no more than there were then.
+    dropped: Vec<u64>,
     now_ms: u64,
     counts: Counts,
 }
+
+/// More sessions than a record may name.
+const SESSIONS_MAX: usize = 1 << 20;
 
 impl<W> Ledger<W> {
     /// An empty ledger.
     ///
     /// # Panics
-    /// If a limit leaves no room for one operation.
+    /// If a limit leaves no room for one operation, or there may be more than 2^20 sessions.
     #[must_use]
     pub fn new(config: Config) -> Ledger<W> {
         let room = config.answers_max.min(config.in_flight_max).min(config.sessions_max);
         assert!(room > 0 && config.session_window > 0, "there is room for one operation");
+        assert!(config.sessions_max <= SESSIONS_MAX, "a record can name all sessions");
         Ledger {
             config,
             tokens: BTreeMap::new(),
@@ -159,6 +183,7 @@ impl<W> Ledger<W> {
             in_flight: 0,
             sessions: BTreeMap::new(),
             next_session: 1,
+            dropped: Vec::new(),
             now_ms: 0,
             counts: Counts::default(),
         }
@@ -200,7 +225,7 @@ impl<W> Ledger<W> {
     fn begin_free(&mut self, token: Token, fingerprint: Fingerprint, waiter: W) -> Result<Begun, Refused> {
         let until_ms = self.now_ms.saturating_add(self.config.wait_max_ms);
         if let Some(slot) = self.tokens.get_mut(&token) {
-            let was_done = slot.is_done();
+            let was_done = slot.has_ended();
             let begun = slot.again(fingerprint, waiter, until_ms, self.config.waiters_max);
             // Only a planted bug takes a done one back.
             self.done -= usize::from(was_done && begun == Ok(Begun::New));
@@ -262,8 +287,22 @@ impl<W> Ledger<W> {
     /// # Panics
     /// If it is not in flight.
     pub fn end(&mut self, ticket: Ticket, answer: Answer) -> Vec<W> {
+        self.land(ticket, State::Done(answer))
+    }
+
+    /// Who ran an operation that was [`Begun::New`] is gone, and nobody knows whether it had its effect. Its ticket is refused as
+    /// [`Refused::Uncertain`] for as long as an answer would have been kept: it must not run twice, and takes no place in flight. Returns
+    /// who waited; tell them the same. Not for a ticket of [`super::Once`], whose store knows.
+    ///
+    /// # Panics
+    /// If it is not in flight.
+    pub fn lose(&mut self, ticket: Ticket) -> Vec<W> {
+        self.land(ticket, State::Lost)
+    }
+
+    fn land(&mut self, ticket: Ticket, state: State<W>) -> Vec<W> {
         let slot = self.slot_mut(ticket).expect("what ends was begun");
-        let waiters = slot.done(answer);
+        let waiters = slot.end(state);
         assert!(self.in_flight > 0, "what ends was in flight");
         self.in_flight -= 1;
         if matches!(ticket, Ticket::Free(_)) {
@@ -318,7 +357,7 @@ impl<W> Ledger<W> {
     fn drop_old(&mut self) {
         while self.done > 0 {
             // Those in flight are passed over: they are few, and never dropped.
-            let (token, _) = self.tokens.iter().find(|(_, slot)| slot.is_done()).expect("some are done");
+            let (token, _) = self.tokens.iter().find(|(_, slot)| slot.has_ended()).expect("some are done");
             let token = *token;
             let expired = token.issued_ms().saturating_add(self.config.retention_ms) < self.now_ms;
             if !expired && self.done <= self.config.answers_max {
@@ -341,21 +380,22 @@ impl<W> Ledger<W> {
         }
     }
 
-    /// Opens a session and returns its number. Its client may use it once [`Record::Opened`] is durable. If there are too many, the one
-    /// unused for longest without anything in flight gives way. O(sessions) then, else O(log sessions).
+    /// Opens a session. Its client may use it once [`Record::Opened`] is durable. If there are too many, the one unused for longest without
+    /// anything in flight gives way. O(sessions) then, else O(log sessions).
     ///
     /// # Errors
     /// [`Refused::TooManyInFlight`] if all are busy.
-    pub fn open(&mut self, now_ms: u64) -> Result<u64, Refused> {
+    pub fn open(&mut self, now_ms: u64) -> Result<Opened, Refused> {
         self.advance(now_ms);
         if self.sessions.len() >= self.config.sessions_max {
             self.drop_session()?;
         }
-        let number = self.next_session;
+        let session = self.next_session;
         self.next_session += 1;
-        self.sessions.insert(number, Session::new(0, self.now_ms));
+        let before = self.sessions.insert(session, Session::new(0, self.now_ms));
+        assert!(before.is_none(), "numbers of sessions are used once");
         assert!(self.sessions.len() <= self.config.sessions_max, "sessions are bounded");
-        Ok(number)
+        Ok(Opened { session, dropped: core::mem::take(&mut self.dropped) })
     }
 
     fn drop_session(&mut self) -> Result<(), Refused> {
@@ -363,19 +403,27 @@ impl<W> Ledger<W> {
         let oldest = idle.min_by_key(|(_, session)| session.used_ms).map(|(number, _)| *number);
         let number = oldest.ok_or(Refused::TooManyInFlight)?;
         self.sessions.remove(&number);
-        self.counts.sessions_dropped += 1;
+        self.note_dropped(number);
         Ok(())
+    }
+
+    fn note_dropped(&mut self, session: u64) {
+        assert!(!self.sessions.contains_key(&session), "what is noted as dropped is gone");
+        self.dropped.push(session);
+        assert!(self.dropped.len() <= SESSIONS_MAX, "no more are dropped than there were");
+        self.counts.sessions_dropped += 1;
     }
 
     /// Drops sessions that were not used for the retention. O(sessions).
     pub fn drop_idle_sessions(&mut self, now_ms: u64) {
         self.advance(now_ms);
         let (now_ms, retention_ms) = (self.now_ms, self.config.retention_ms);
-        let before = self.sessions.len();
-        self.sessions.retain(|_, session| {
-            session.used_ms.saturating_add(retention_ms) >= now_ms || session.has_in_flight()
-        });
-        self.counts.sessions_dropped += (before - self.sessions.len()) as u64;
+        let is_idle = |session: &mut Session<W>| {
+            session.used_ms.saturating_add(retention_ms) < now_ms && !session.has_in_flight()
+        };
+        let idle: Vec<u64> =
+            self.sessions.extract_if(.., |_, session| is_idle(session)).map(|(number, _)| number).collect();
+        idle.into_iter().for_each(|session| self.note_dropped(session));
     }
 
     /// The client of a session has the answers of all its operations up to this one; they are dropped.
@@ -392,7 +440,7 @@ impl<W> Ledger<W> {
         Ok(())
     }
 
-    /// Takes a record in, at recovery.
+    /// Takes a record in, at recovery; [`Ledger::recovered`] follows the last.
     ///
     /// # Panics
     /// If something is in flight: then it is no recovery.
@@ -401,12 +449,10 @@ impl<W> Ledger<W> {
         match record {
             Record::Effect { ended: Some(ended), .. } => self.replay_ended(ended),
             Record::Effect { ended: None, .. } => {}
-            Record::Opened { session, at_ms } => {
-                self.next_session = self.next_session.max(session + 1);
-                if self.sessions.len() >= self.config.sessions_max {
-                    self.drop_session().expect("nothing is in flight");
-                }
-                self.sessions.insert(*session, Session::new(0, *at_ms));
+            Record::Opened { session, at_ms, dropped } => {
+                self.now_ms = self.now_ms.max(*at_ms);
+                dropped.iter().for_each(|session| drop(self.sessions.remove(session)));
+                self.replay_session(*session, Session::new(0, *at_ms));
             }
             Record::Base(Base { forgotten, next_session, now_ms, .. }) => {
                 self.forgotten = self.forgotten.max(*forgotten);
@@ -414,16 +460,29 @@ impl<W> Ledger<W> {
                 self.now_ms = self.now_ms.max(*now_ms);
             }
             Record::Session { session, floor, used_ms } => {
-                self.next_session = self.next_session.max(session + 1);
-                if self.sessions.len() < self.config.sessions_max {
-                    self.sessions.insert(*session, Session::new(*floor, *used_ms));
-                }
+                self.replay_session(*session, Session::new(*floor, *used_ms));
             }
         }
     }
 
+    fn replay_session(&mut self, number: u64, session: Session<W>) {
+        self.next_session = self.next_session.max(number.saturating_add(1));
+        self.sessions.insert(number, session);
+    }
+
+    /// After the last record: who was dropped under the same limit stands in the records; if it was lowered, those unused for longest are
+    /// dropped now. O(sessions) for each.
+    pub fn recovered(&mut self) {
+        assert!(self.in_flight == 0, "recovery comes first");
+        while self.sessions.len() > self.config.sessions_max {
+            self.drop_session().expect("nothing is in flight");
+        }
+        self.assert_invariants();
+    }
+
     fn replay_ended(&mut self, ended: &Ended) {
         let slot = Slot { fingerprint: ended.fingerprint, state: State::Done(ended.answer.clone()) };
+        self.now_ms = self.now_ms.max(ended.at_ms);
         match ended.ticket {
             Ticket::Free(token) => {
                 self.done += usize::from(self.tokens.insert(token, slot).is_none());
@@ -434,6 +493,7 @@ impl<W> Ledger<W> {
                 if let Some(session) = self.sessions.get_mut(&session)
                     && sequence > session.floor
                 {
+                    session.used_ms = session.used_ms.max(ended.at_ms);
                     session.slots.insert(sequence, slot);
                     // Acknowledgements are not logged; the window is what bounds a session.
                     let through = sequence.saturating_sub(self.config.session_window);
@@ -452,19 +512,19 @@ impl<W> Ledger<W> {
             floor: session.floor,
             used_ms: session.used_ms,
         });
-        let free = self.tokens.iter().map(|(token, slot)| (Ticket::Free(*token), slot));
+        let free = self.tokens.iter().map(move |(token, slot)| (Ticket::Free(*token), slot, now_ms));
         let sequenced = self.sessions.iter().flat_map(|(number, session)| {
-            let session_number = *number;
+            let (session_number, used_ms) = (*number, session.used_ms);
             session.slots.iter().map(move |(sequence, slot)| {
-                (Ticket::Sequenced { session: session_number, sequence: *sequence }, slot)
+                (Ticket::Sequenced { session: session_number, sequence: *sequence }, slot, used_ms)
             })
         });
-        let ended = free.chain(sequenced).filter_map(|(ticket, slot)| match &slot.state {
-            State::InFlight { .. } => None,
+        let ended = free.chain(sequenced).filter_map(|(ticket, slot, at_ms)| match &slot.state {
+            State::InFlight { .. } | State::Lost => None,
             State::Done(answer) => {
                 let (fingerprint, answer) = (slot.fingerprint, answer.clone());
                 Some(Record::Effect {
-                    ended: Some(Ended { ticket, fingerprint, answer }),
+                    ended: Some(Ended { ticket, fingerprint, answer, at_ms }),
                     effect: Vec::new(),
                 })
             }
@@ -481,6 +541,12 @@ impl<W> Ledger<W> {
                 self.sessions.get(&session)?.slots.get(&sequence).map(|slot| slot.fingerprint)
             }
         }
+    }
+
+    /// The latest time seen, Unix milliseconds.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
     }
 
     /// Answers of free tokens that are kept.
@@ -506,13 +572,14 @@ impl<W> Ledger<W> {
     /// # Panics
     /// If it does not.
     pub fn assert_invariants(&self) {
-        let done = self.tokens.values().filter(|slot| slot.is_done()).count();
+        let done = self.tokens.values().filter(|slot| slot.has_ended()).count();
         assert!(done == self.done, "answers are counted");
         assert!(done <= self.config.answers_max, "answers are bounded");
         let sequenced = self.sessions.values().flat_map(|session| session.slots.values());
-        let in_flight = self.tokens.values().chain(sequenced).filter(|slot| !slot.is_done()).count();
+        let in_flight = self.tokens.values().chain(sequenced).filter(|slot| !slot.has_ended()).count();
         assert!(in_flight == self.in_flight, "what is in flight is counted");
         assert!(in_flight <= self.config.in_flight_max, "what is in flight is bounded");
+        assert!(self.sessions.len() <= self.config.sessions_max, "sessions are bounded");
         for (number, session) in &self.sessions {
             assert!(*number < self.next_session, "a session was opened");
             let last = session.slots.keys().next_back().copied().unwrap_or(0);

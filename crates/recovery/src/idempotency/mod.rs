@@ -34,8 +34,8 @@ mod tests;
 mod ticket;
 
 #[cfg(feature = "std")]
-pub use file::{FileError, FileStore};
-pub use ledger::{Begun, Config, Counts, Ledger, Refused};
+pub use file::{FileError, FileStore, RECORD_BYTES_MAX};
+pub use ledger::{Begun, Config, Counts, Ledger, Opened, Refused};
 pub use once::{Finished, Once, OnceError, Replayed};
 pub use record::{Answer, Base, DecodeError, Ended, Record};
 pub use store::{MemoryStore, Never, Store};

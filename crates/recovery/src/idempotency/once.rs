@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::ledger::{Begun, Config, Ledger, Refused};
+use super::ledger::{Begun, Config, Ledger, Opened, Refused};
 use super::record::{Answer, Base, Ended, Record};
 use super::store::Store;
 use super::ticket::{Fingerprint, Ticket};
@@ -52,6 +52,9 @@ pub enum Replayed<'a> {
 pub enum OnceError<E> {
     /// The store failed: what was being stored may be there or not. Stop, and recover.
     Store(E),
+    /// The store does not take it, and is as it was. Nothing was done: the ticket is in flight as before, to be ended by a shorter answer or
+    /// abandoned.
+    Rejected(E),
     /// The store failed before. Nothing was done.
     Stopped,
     /// The ledger refused. Nothing was done.
@@ -62,6 +65,7 @@ impl<E: fmt::Display> fmt::Display for OnceError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OnceError::Store(error) => write!(f, "may be stored or not: {error}"),
+            OnceError::Rejected(error) => write!(f, "not stored, and nothing has changed: {error}"),
             OnceError::Stopped => f.write_str("nothing was done: the store has failed before"),
             OnceError::Refused(refused) => refused.fmt(f),
         }
@@ -87,14 +91,15 @@ impl<S: Store, W> Once<S, W> {
                 Record::Effect { .. } | Record::Opened { .. } | Record::Session { .. } => {}
             }
         }
-        ledger.assert_invariants();
+        ledger.recovered();
         Once { ledger, store, pending: VecDeque::new(), stopped: false }
     }
 
     /// A request with a ticket has come; see [`Ledger::begin`].
     ///
     /// # Errors
-    /// [`Refused`].
+    /// [`Refused`]. With [`Refused::Stopped`] after the store has failed: what would be run could not be stored, and what is known may be
+    /// ahead of what is.
     pub fn begin(
         &mut self,
         ticket: Ticket,
@@ -102,6 +107,9 @@ impl<S: Store, W> Once<S, W> {
         waiter: W,
         now_ms: u64,
     ) -> Result<Begun, Refused> {
+        if self.stopped {
+            return Err(Refused::Stopped);
+        }
         self.ledger.begin(ticket, fingerprint, waiter, now_ms)
     }
 
@@ -130,17 +138,23 @@ impl<S: Store, W> Once<S, W> {
 
     fn ended(&self, ticket: Ticket, answer: Answer) -> Ended {
         let fingerprint = self.ledger.fingerprint(ticket).expect("only what was begun is appended");
-        Ended { ticket, fingerprint, answer }
+        Ended { ticket, fingerprint, answer, at_ms: self.ledger.now_ms() }
+    }
+
+    /// The store has failed so: it stops, unless nothing has changed.
+    fn failed(&mut self, error: S::Error) -> OnceError<S::Error> {
+        if S::is_intact(&error) {
+            return OnceError::Rejected(error);
+        }
+        self.stopped = true;
+        OnceError::Store(error)
     }
 
     fn store(&mut self, record: &Record) -> Result<u64, OnceError<S::Error>> {
         if self.stopped {
             return Err(OnceError::Stopped);
         }
-        self.store.append(record).map_err(|error| {
-            self.stopped = true;
-            OnceError::Store(error)
-        })
+        self.store.append(record).map_err(|error| self.failed(error))
     }
 
     /// Everything up to this position is durable: returns what has ended by that, to be applied and answered, in order.
@@ -174,10 +188,7 @@ impl<S: Store, W> Once<S, W> {
         }
         match self.store.sync() {
             Ok(upto) => self.durable(upto),
-            Err(error) => {
-                self.stopped = true;
-                Err(OnceError::Store(error))
-            }
+            Err(error) => Err(self.failed(error)),
         }
     }
 
@@ -203,15 +214,19 @@ impl<S: Store, W> Once<S, W> {
         if self.stopped {
             return Err(OnceError::Stopped);
         }
-        let session = self.ledger.open(now_ms).map_err(OnceError::Refused)?;
-        let position = self.store(&Record::Opened { session, at_ms: now_ms })?;
+        let Opened { session, dropped } = self.ledger.open(now_ms).map_err(OnceError::Refused)?;
+        let stored = self.store(&Record::Opened { session, at_ms: self.ledger.now_ms(), dropped });
+        // The ledger has the session, and the log not who gave way.
+        self.stopped |= stored.is_err();
+        let position = stored?;
         Ok((session, position))
     }
 
     /// Begins a new log with this state and all that is remembered.
     ///
     /// # Errors
-    /// [`OnceError`].
+    /// [`OnceError`]. A state that the store does not take ([`OnceError::Rejected`], for [`super::FileStore`] one of more than
+    /// [`super::RECORD_BYTES_MAX`]) leaves the old log, which serves on and grows.
     ///
     /// # Panics
     /// If something is appended and not yet durable: the state could not have it.
@@ -221,10 +236,7 @@ impl<S: Store, W> Once<S, W> {
             return Err(OnceError::Stopped);
         }
         let records: Vec<Record> = self.ledger.records(state).collect();
-        self.store.replace(&mut records.into_iter()).map_err(|error| {
-            self.stopped = true;
-            OnceError::Store(error)
-        })
+        self.store.replace(&mut records.into_iter()).map_err(|error| self.failed(error))
     }
 
     /// The tickets.

@@ -17,6 +17,8 @@ pub struct Ended {
     pub fingerprint: Fingerprint,
     /// What every retry is told.
     pub answer: Answer,
+    /// The latest time seen then, Unix milliseconds. Written by a compaction, for a session's: when the session was last used.
+    pub at_ms: u64,
 }
 
 /// What a log begins with after compaction.
@@ -49,6 +51,9 @@ pub enum Record {
         session: u64,
         /// When, Unix milliseconds.
         at_ms: u64,
+        /// Sessions that were dropped since the record before of this kind. Recovery can't find out by itself who gave way: uses that left
+        /// no record decided it.
+        dropped: Vec<u64>,
     },
     /// Only at the beginning.
     Base(Base),
@@ -94,9 +99,10 @@ impl Record {
                 }
                 put_bytes(effect, out);
             }
-            Record::Opened { session, at_ms } => {
+            Record::Opened { session, at_ms, dropped } => {
                 out.push(OPENED);
-                put_numbers(&[*session, *at_ms], out);
+                put_numbers(&[*session, *at_ms, dropped.len() as u64], out);
+                put_numbers(dropped, out);
             }
             Record::Base(Base { forgotten, next_session, now_ms, state }) => {
                 out.push(BASE);
@@ -120,7 +126,11 @@ impl Record {
         let mut reader = Reader(bytes);
         let record = match reader.byte()? {
             EFFECT => Record::Effect { ended: decode_ended(&mut reader)?, effect: reader.bytes()?.to_vec() },
-            OPENED => Record::Opened { session: reader.number()?, at_ms: reader.number()? },
+            OPENED => Record::Opened {
+                session: reader.number()?,
+                at_ms: reader.number()?,
+                dropped: reader.numbers()?,
+            },
             BASE => {
                 let is_some = reader.flag()?;
                 let token = Token(reader.wide()?);
@@ -151,6 +161,7 @@ fn encode_ended(ended: &Ended, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(&ended.fingerprint.0.to_le_bytes());
+    put_numbers(&[ended.at_ms], out);
     out.push(u8::from(ended.answer.is_some()));
     put_bytes(ended.answer.as_deref().unwrap_or_default(), out);
 }
@@ -163,12 +174,13 @@ fn decode_ended(reader: &mut Reader<'_>) -> Result<Option<Ended>, DecodeError> {
         _ => return Err(DecodeError),
     };
     let fingerprint = Fingerprint(reader.wide()?);
+    let at_ms = reader.number()?;
     let is_some = reader.flag()?;
     let bytes = reader.bytes()?;
     if !is_some && !bytes.is_empty() {
         return Err(DecodeError);
     }
-    Ok(Some(Ended { ticket, fingerprint, answer: is_some.then(|| bytes.to_vec()) }))
+    Ok(Some(Ended { ticket, fingerprint, answer: is_some.then(|| bytes.to_vec()), at_ms }))
 }
 
 fn put_numbers(numbers: &[u64], out: &mut Vec<u8>) {
@@ -205,6 +217,16 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self) -> Result<u64, DecodeError> {
         Ok(u64::from_le_bytes(self.take()?))
+    }
+
+    /// A count, and so many numbers.
+    fn numbers(&mut self) -> Result<Vec<u64>, DecodeError> {
+        let count = usize::try_from(self.number()?).map_err(|_| DecodeError)?;
+        // No allocation on the word of bytes that are not there.
+        if count > self.0.len() / 8 {
+            return Err(DecodeError);
+        }
+        (0..count).map(|_| self.number()).collect()
     }
 
     fn wide(&mut self) -> Result<u128, DecodeError> {

@@ -22,7 +22,7 @@ impl<W> Session<W> {
 
     /// The client has all answers up to `through`. What is still in flight stays.
     pub(super) fn acknowledge(&mut self, through: u64) {
-        let first_in_flight = self.slots.iter().find(|(_, slot)| !slot.is_done()).map(|(at, _)| *at);
+        let first_in_flight = self.slots.iter().find(|(_, slot)| !slot.has_ended()).map(|(at, _)| *at);
         let through = through.min(first_in_flight.map_or(u64::MAX, |at| at - 1));
         if through > self.floor {
             self.slots = self.slots.split_off(&(through + 1));
@@ -32,6 +32,6 @@ impl<W> Session<W> {
     }
 
     pub(super) fn has_in_flight(&self) -> bool {
-        self.slots.values().any(|slot| !slot.is_done())
+        self.slots.values().any(|slot| !slot.has_ended())
     }
 }

@@ -1,4 +1,4 @@
-//! One ticket: in flight, or done.
+//! One ticket: in flight, done, or lost.
 
 use alloc::vec::Vec;
 
@@ -20,6 +20,8 @@ pub(super) enum State<W> {
     InFlight { waiters: Vec<(W, u64)> },
     /// It has run.
     Done(Answer),
+    /// Who ran it is gone, and nobody knows how far it came.
+    Lost,
 }
 
 impl<W> Slot<W> {
@@ -27,8 +29,9 @@ impl<W> Slot<W> {
         Slot { fingerprint, state: State::InFlight { waiters: Vec::new() } }
     }
 
-    pub(super) fn is_done(&self) -> bool {
-        matches!(self.state, State::Done(_))
+    /// Done or lost: nobody runs it any more.
+    pub(super) fn has_ended(&self) -> bool {
+        !matches!(self.state, State::InFlight { .. })
     }
 
     /// The ticket is shown again.
@@ -51,6 +54,7 @@ impl<W> Slot<W> {
                 }
                 Ok(Begun::Done(answer.clone()))
             }
+            State::Lost => Err(Refused::Uncertain),
             State::InFlight { waiters } => {
                 if waiters.len() >= waiters_max {
                     return Err(Refused::TooManyWait);
@@ -62,11 +66,12 @@ impl<W> Slot<W> {
         }
     }
 
-    /// It has run; returns who waited for it.
-    pub(super) fn done(&mut self, answer: Answer) -> Vec<W> {
-        match core::mem::replace(&mut self.state, State::Done(answer)) {
+    /// It has ended; returns who waited for it.
+    pub(super) fn end(&mut self, state: State<W>) -> Vec<W> {
+        assert!(!matches!(state, State::InFlight { .. }), "an end is no flight");
+        match core::mem::replace(&mut self.state, state) {
             State::InFlight { waiters } => waiters.into_iter().map(|(waiter, _)| waiter).collect(),
-            State::Done(_) => unreachable!("an operation ends once"),
+            State::Done(_) | State::Lost => unreachable!("an operation ends once"),
         }
     }
 

@@ -8,7 +8,7 @@ use super::record::Record;
 
 /// A log of records. Positions count records from 1, over the store's whole life in memory.
 ///
-/// After an error the store must not be used any more: nobody knows what it holds. Open it again.
+/// After an error the store must not be used any more, unless [`Store::is_intact`]: nobody knows what it holds. Open it again.
 pub trait Store {
     /// What can go wrong.
     type Error: fmt::Debug;
@@ -30,6 +30,12 @@ pub trait Store {
     /// # Errors
     /// One of the two is there.
     fn replace(&mut self, records: &mut dyn Iterator<Item = Record>) -> Result<(), Self::Error>;
+
+    /// Whether the call that failed so has changed nothing, now or after a crash, and the store may be used further.
+    fn is_intact(error: &Self::Error) -> bool {
+        let _ = error;
+        false
+    }
 
     /// Bytes that it holds; grows until [`Store::replace`].
     fn bytes(&self) -> u64;
