@@ -4,7 +4,6 @@
 //! contract only: of members that do not serve, so that one that does always lives.
 
 mod catalog;
-mod seat;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,9 +20,13 @@ use keypact_simulator::{
 use super::judge::check_history;
 use super::pace::let_laggards_catch_up;
 use super::raft::registers;
+use super::seat::{Seat, SeatConfig};
 
 pub(crate) use catalog::CatalogConfig;
-pub use seat::{ChainSeat, ChainSeatConfig};
+pub use catalog::ChainCatalog;
+
+/// A member of a chain, and its catalog.
+pub type ChainSeat = Seat<ChainCatalog>;
 
 /// One node.
 type Process = ProtocolProcess<ChainSeat, Kv>;
@@ -149,7 +152,7 @@ impl Scenario for ChainScenario {
             lease_ns: lease_ms * MILLISECOND_NS,
             drift_bound_ppm: drawn.drift_bound_ppm,
         };
-        let config = |id: &NodeId| ChainSeatConfig {
+        let config = |id: &NodeId| SeatConfig {
             member: Config { id: *id, ..drawn.clone() },
             catalog_at,
             catalog: (*id == catalog_at).then(|| catalog.clone()),
@@ -236,7 +239,7 @@ impl ChainWatch {
 
     fn check(&mut self, node: NodeId, process: &Process) -> Result<(), Violation> {
         if node == self.catalog_at
-            && let Some(layout) = process.protocol().settled_layout()
+            && let Some(layout) = process.protocol().settled_catalog().map(ChainCatalog::layout)
         {
             for member in layout.members.iter().filter(|member| member.node != self.catalog_at) {
                 let idle = matches!(member.state, MemberState::Waiting | MemberState::Offline);

@@ -5,7 +5,6 @@
 //! nothing applied that was refused, and that all become equal in the end. If no promotion was needed, everything is checked.
 
 mod assigner;
-mod seat;
 
 use std::collections::BTreeSet;
 
@@ -21,12 +20,16 @@ use keypact_simulator::{
 use super::judge::check_history;
 use super::pace::let_laggards_catch_up;
 use super::raft::registers;
+use super::seat::{Seat, SeatConfig};
 
+pub use assigner::Assigner;
 pub(crate) use assigner::AssignerConfig;
-pub use seat::{Seat, SeatConfig};
+
+/// A member, and its catalog.
+pub type LeaderFollowerSeat = Seat<Assigner>;
 
 /// One node.
-type Process = ProtocolProcess<Seat, Kv>;
+type Process = ProtocolProcess<LeaderFollowerSeat, Kv>;
 
 /// The protocol alone, and its catalog.
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,7 +125,7 @@ impl Scenario for LeaderFollowerScenario {
         let config = |id: &NodeId| SeatConfig {
             member: Config { id: *id, ..drawn.clone() },
             catalog_at,
-            assigner: (*id == catalog_at).then(|| assigner.clone()),
+            catalog: (*id == catalog_at).then(|| assigner.clone()),
         };
         let configs =
             members.iter().map(|id| ProcessConfig { protocol: config(id), pending_limit: 256 }).collect();
@@ -311,7 +314,7 @@ impl Observer<Process> for LeaderFollowerWatch {
         _now_ns: u64,
         node: NodeId,
         process: &Process,
-        _disk: &RecordDisk<Seat>,
+        _disk: &RecordDisk<LeaderFollowerSeat>,
     ) -> Result<(), Violation> {
         self.invariants.restarted(node);
         self.check(node, process)
@@ -322,7 +325,7 @@ impl Observer<Process> for LeaderFollowerWatch {
         _now_ns: u64,
         node: NodeId,
         process: &Process,
-        _disk: &RecordDisk<Seat>,
+        _disk: &RecordDisk<LeaderFollowerSeat>,
     ) -> Result<(), Violation> {
         self.check(node, process)
     }
@@ -330,7 +333,7 @@ impl Observer<Process> for LeaderFollowerWatch {
     fn ended(&mut self, _node: NodeId, process: &Process) {
         let seat = process.protocol();
         let member: &MemberCounters = seat.member().counters();
-        let catalog = seat.assigner().map_or((0, 0, 0), |assigner| {
+        let catalog = seat.catalog().map_or((0, 0, 0), |assigner| {
             (assigner.promotions, assigner.unsafe_promotions, assigner.leases_waited_out)
         });
         let life = [

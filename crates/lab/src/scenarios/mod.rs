@@ -21,6 +21,7 @@ mod raft;
 mod range;
 mod retry;
 mod ring;
+mod seat;
 mod two_phase_commit;
 
 use std::ops::Range;
@@ -34,7 +35,7 @@ pub use broadcast::{
 };
 pub use causal::{CausalScenario, CausalWatch};
 pub(crate) use chain::CatalogConfig as ChainCatalogConfig;
-pub use chain::{ChainScenario, ChainSeat, ChainSeatConfig, ChainWatch};
+pub use chain::{ChainCatalog, ChainScenario, ChainSeat, ChainWatch};
 pub use circuit_breaker::{BreakerClients, CircuitBreakerScenario};
 pub use crdt::{BoardClients, BoardWatch, BoardWork, CrdtScenario, Replica, ReplicaConfig, ReplicaDisk};
 pub use failing_service::{EffectWatch, Reached, Service};
@@ -43,7 +44,7 @@ use hash::HashScenario;
 pub use idempotency::{IdempotencyScenario, TokenClients};
 pub(crate) use leader_follower::AssignerConfig;
 pub use leader_follower::{
-    LeaderFollowerClients, LeaderFollowerScenario, LeaderFollowerWatch, Seat, SeatConfig,
+    Assigner, LeaderFollowerClients, LeaderFollowerScenario, LeaderFollowerSeat, LeaderFollowerWatch,
 };
 pub use node::NodeScenario;
 pub use raft::{
@@ -53,6 +54,7 @@ pub use raft::{
 use range::RangeScenario;
 pub use retry::{RetryClients, RetryScenario};
 use ring::RingScenario;
+pub use seat::{Catalog, Seat, SeatConfig, SeatRecord, SeatRecovering, SeatTimer, Way, Wishes};
 use two_phase_commit::TwoPhaseCommitScenario;
 
 /// A scenario, for a list.

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use keypact_protocol::{DecodeError, GroupId, NodeId, Wire};
-use keypact_replication::chain::{Body, Layout, MemberState, Message};
+use keypact_replication::chain::{Body, CATALOG, Chain, Config, Layout, MemberState, Message};
+
+use crate::scenarios::seat::{Catalog, Way, Wishes};
 
 /// What the catalog is told, in every life.
 #[derive(Clone, Debug)]
@@ -26,10 +28,6 @@ impl CatalogConfig {
     /// For how long after it was last heard a member may still serve, by this clock.
     fn lease_over_ns(&self) -> u64 {
         self.lease_ns + self.lease_ns / 1_000_000 * self.drift_bound_ppm + 1
-    }
-
-    pub(super) fn tick_ns(&self) -> u64 {
-        self.lease_ns / 5
     }
 }
 
@@ -68,16 +66,9 @@ pub(super) struct Reached {
     pub(super) promoted: u64,
 }
 
-/// What the catalog wants done: a record first, then messages that wait for it.
-#[derive(Debug, Default)]
-pub(super) struct Wishes {
-    pub(super) record: Option<CatalogRecord>,
-    pub(super) messages: Vec<(NodeId, Message)>,
-}
-
 /// See the module's documentation.
 #[derive(Clone, Debug)]
-pub(super) struct Catalog {
+pub struct ChainCatalog {
     config: CatalogConfig,
     layout: Layout,
     /// When each member was last heard in the life that the layout has.
@@ -85,26 +76,44 @@ pub(super) struct Catalog {
     pub(super) reached: Reached,
 }
 
-impl Catalog {
-    pub(super) fn new(config: CatalogConfig) -> Catalog {
+impl Catalog for ChainCatalog {
+    type Member = Chain;
+    type Config = CatalogConfig;
+    type Kept = CatalogRecord;
+
+    const NODE: NodeId = CATALOG;
+
+    fn new(config: CatalogConfig) -> ChainCatalog {
         let layout = Layout::new(&config.members);
-        Catalog { config, layout, heard_ns: BTreeMap::new(), reached: Reached::default() }
+        ChainCatalog { config, layout, heard_ns: BTreeMap::new(), reached: Reached::default() }
     }
 
-    pub(super) fn layout(&self) -> &Layout {
-        &self.layout
+    fn tick_ns(config: &CatalogConfig) -> u64 {
+        config.lease_ns / 5
     }
 
-    pub(super) fn replay(&mut self, CatalogRecord(layout): CatalogRecord) {
+    fn member_id(config: &Config) -> NodeId {
+        config.id
+    }
+
+    fn way(message: &Message) -> Way {
+        match message.body {
+            Body::Synced { .. } | Body::Renew { .. } => Way::ToCatalog,
+            Body::Assign { .. } | Body::Grant { .. } => Way::FromCatalog,
+            _ => Way::Between,
+        }
+    }
+
+    fn replay(&mut self, CatalogRecord(layout): CatalogRecord) {
         self.layout = layout;
     }
 
     /// It does not remember when it last renewed a lease: as if just now.
-    pub(super) fn start(&mut self, now_ns: u64) {
+    fn start(&mut self, now_ns: u64) {
         self.heard_ns = self.config.members.iter().map(|member| (*member, now_ns)).collect();
     }
 
-    pub(super) fn tick(&mut self, now_ns: u64) -> Wishes {
+    fn tick(&mut self, now_ns: u64) -> Wishes<ChainCatalog> {
         let over_ns = self.config.lease_over_ns();
         let gone: Vec<NodeId> = self
             .layout
@@ -125,54 +134,7 @@ impl Catalog {
         wishes
     }
 
-    fn count_removed(&mut self, before: &Layout, gone: &[NodeId]) {
-        let serving: Vec<NodeId> = before.serving().map(|member| member.node).collect();
-        let removed = serving.iter().filter(|node| gone.contains(node)).count();
-        let reached = &mut self.reached;
-        reached.removed += removed as u64;
-        if removed == serving.len() {
-            reached.all_gone += u64::from(removed > 0);
-        } else {
-            reached.several_removed += u64::from(removed > 1);
-            for (at, node) in serving.iter().enumerate().filter(|(_, node)| gone.contains(node)) {
-                assert!(self.layout.member(*node).is_some(), "members stay members");
-                match at {
-                    0 => reached.head_removed += 1,
-                    at if at + 1 == serving.len() => reached.tail_removed += 1,
-                    _ => reached.middle_removed += 1,
-                }
-            }
-        }
-        let syncs = |node: &&NodeId| before.member(**node).is_some_and(|m| m.state == MemberState::Syncing);
-        reached.syncing_removed += gone.iter().filter(syncs).count() as u64;
-    }
-
-    /// There is a new epoch: it is written down, then told. Who has got a place had its lease begin now.
-    fn tell(&mut self, now_ns: u64, before: &Layout, wishes: &mut Wishes) {
-        assert!(self.layout.epoch > before.epoch, "every change is a new epoch");
-        for member in self.layout.serving() {
-            let served = before.member(member.node).is_some_and(|was| was.state == MemberState::Serving);
-            if !served {
-                self.heard_ns.insert(member.node, now_ns);
-            }
-        }
-        wishes.record = Some(CatalogRecord(self.layout.clone()));
-        self.say_to_all(wishes);
-    }
-
-    fn say_to_all(&self, wishes: &mut Wishes) {
-        wishes.messages.extend(self.config.members.iter().map(|member| (*member, self.assignment())));
-    }
-
-    fn assignment(&self) -> Message {
-        self.message(Body::Assign { members: self.layout.members.clone() })
-    }
-
-    fn message(&self, body: Body) -> Message {
-        Message { group: self.config.group, epoch: self.layout.epoch, body }
-    }
-
-    pub(super) fn hear(&mut self, from: NodeId, message: &Message, now_ns: u64) -> Wishes {
+    fn hear(&mut self, from: NodeId, message: &Message, now_ns: u64) -> Wishes<ChainCatalog> {
         let mut wishes = Wishes::default();
         let before = self.layout.clone();
         match message.body {
@@ -204,5 +166,58 @@ impl Catalog {
             _ => {}
         }
         wishes
+    }
+}
+
+impl ChainCatalog {
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn count_removed(&mut self, before: &Layout, gone: &[NodeId]) {
+        let serving: Vec<NodeId> = before.serving().map(|member| member.node).collect();
+        let removed = serving.iter().filter(|node| gone.contains(node)).count();
+        let reached = &mut self.reached;
+        reached.removed += removed as u64;
+        if removed == serving.len() {
+            reached.all_gone += u64::from(removed > 0);
+        } else {
+            reached.several_removed += u64::from(removed > 1);
+            for (at, node) in serving.iter().enumerate().filter(|(_, node)| gone.contains(node)) {
+                assert!(self.layout.member(*node).is_some(), "members stay members");
+                match at {
+                    0 => reached.head_removed += 1,
+                    at if at + 1 == serving.len() => reached.tail_removed += 1,
+                    _ => reached.middle_removed += 1,
+                }
+            }
+        }
+        let syncs = |node: &&NodeId| before.member(**node).is_some_and(|m| m.state == MemberState::Syncing);
+        reached.syncing_removed += gone.iter().filter(syncs).count() as u64;
+    }
+
+    /// There is a new epoch: it is written down, then told. Who has got a place had its lease begin now.
+    fn tell(&mut self, now_ns: u64, before: &Layout, wishes: &mut Wishes<ChainCatalog>) {
+        assert!(self.layout.epoch > before.epoch, "every change is a new epoch");
+        for member in self.layout.serving() {
+            let served = before.member(member.node).is_some_and(|was| was.state == MemberState::Serving);
+            if !served {
+                self.heard_ns.insert(member.node, now_ns);
+            }
+        }
+        wishes.record = Some(CatalogRecord(self.layout.clone()));
+        self.say_to_all(wishes);
+    }
+
+    fn say_to_all(&self, wishes: &mut Wishes<ChainCatalog>) {
+        wishes.messages.extend(self.config.members.iter().map(|member| (*member, self.assignment())));
+    }
+
+    fn assignment(&self) -> Message {
+        self.message(Body::Assign { members: self.layout.members.clone() })
+    }
+
+    fn message(&self, body: Body) -> Message {
+        Message { group: self.config.group, epoch: self.layout.epoch, body }
     }
 }

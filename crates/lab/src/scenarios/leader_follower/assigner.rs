@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use keypact_log::Position;
 use keypact_protocol::{DecodeError, NodeId, Wire};
-use keypact_replication::leader_follower::{Body, Message};
+use keypact_replication::leader_follower::{Body, CATALOG, Config, LeaderFollower, Message};
+
+use crate::scenarios::seat::{Catalog, Way, Wishes};
 
 /// What the assigner is told, in every life.
 #[derive(Clone, Debug)]
@@ -31,10 +33,6 @@ impl AssignerConfig {
     /// For how long after its last grant the holder may still serve, by this clock.
     fn lease_over_ns(&self) -> u64 {
         self.lease_ns + self.lease_ns / 1_000_000 * self.drift_bound_ppm + 1
-    }
-
-    pub(super) fn tick_ns(&self) -> u64 {
-        self.lease_ns / 5
     }
 }
 
@@ -98,16 +96,9 @@ enum Phase {
     },
 }
 
-/// What the assigner wants done: a record first, then messages that wait for it.
-#[derive(Debug, Default)]
-pub(super) struct Wishes {
-    pub(super) record: Option<AssignerRecord>,
-    pub(super) messages: Vec<(NodeId, Message)>,
-}
-
 /// See the module's documentation.
 #[derive(Clone, Debug)]
-pub(super) struct Assigner {
+pub struct Assigner {
     config: AssignerConfig,
     phase: Phase,
     /// Promotions since the start of this life; of them such that may have lost what was acknowledged.
@@ -116,14 +107,36 @@ pub(super) struct Assigner {
     pub(super) leases_waited_out: u64,
 }
 
-impl Assigner {
-    pub(super) fn new(config: AssignerConfig) -> Assigner {
+impl Catalog for Assigner {
+    type Member = LeaderFollower;
+    type Config = AssignerConfig;
+    type Kept = AssignerRecord;
+
+    const NODE: NodeId = CATALOG;
+
+    fn new(config: AssignerConfig) -> Assigner {
         let (epoch, leader) = (config.epoch, config.leader);
         let phase = Phase::Active { epoch, leader, last_grant_ns: 0, heard_ns: 0 };
         Assigner { config, phase, promotions: 0, unsafe_promotions: 0, leases_waited_out: 0 }
     }
 
-    pub(super) fn replay(&mut self, record: AssignerRecord) {
+    fn tick_ns(config: &AssignerConfig) -> u64 {
+        config.lease_ns / 5
+    }
+
+    fn member_id(config: &Config) -> NodeId {
+        config.id
+    }
+
+    fn way(message: &Message) -> Way {
+        match message.body {
+            Body::Sealed { .. } | Body::Renew { .. } => Way::ToCatalog,
+            Body::Seal | Body::Assign { .. } | Body::Grant { .. } => Way::FromCatalog,
+            _ => Way::Between,
+        }
+    }
+
+    fn replay(&mut self, record: AssignerRecord) {
         self.phase = match record {
             AssignerRecord::Sealing { epoch, old } => {
                 Phase::Sealing { epoch, old, lease_over_ns: 0, since_ns: 0, reports: BTreeMap::new() }
@@ -135,7 +148,7 @@ impl Assigner {
     }
 
     /// It does not remember when it last renewed a lease: as if just now.
-    pub(super) fn start(&mut self, now_ns: u64) {
+    fn start(&mut self, now_ns: u64) {
         let over_ns = now_ns + self.config.lease_over_ns();
         match &mut self.phase {
             Phase::Active { last_grant_ns, heard_ns, .. } => (*last_grant_ns, *heard_ns) = (now_ns, now_ns),
@@ -143,7 +156,7 @@ impl Assigner {
         }
     }
 
-    pub(super) fn tick(&mut self, now_ns: u64) -> Wishes {
+    fn tick(&mut self, now_ns: u64) -> Wishes<Assigner> {
         let mut wishes = Wishes::default();
         match &self.phase {
             Phase::Active { epoch, leader, last_grant_ns, heard_ns } => {
@@ -173,12 +186,7 @@ impl Assigner {
         wishes
     }
 
-    fn say_to_all(&self, epoch: u64, body: &Body, wishes: &mut Wishes) {
-        let message = Message { epoch, body: body.clone() };
-        wishes.messages.extend(self.config.members.iter().map(|member| (*member, message.clone())));
-    }
-
-    pub(super) fn hear(&mut self, from: NodeId, message: &Message, now_ns: u64) -> Wishes {
+    fn hear(&mut self, from: NodeId, message: &Message, now_ns: u64) -> Wishes<Assigner> {
         let mut wishes = Wishes::default();
         let lease_ns = self.config.lease_ns;
         match (&mut self.phase, &message.body) {
@@ -197,9 +205,16 @@ impl Assigner {
         }
         wishes
     }
+}
+
+impl Assigner {
+    fn say_to_all(&self, epoch: u64, body: &Body, wishes: &mut Wishes<Assigner>) {
+        let message = Message { epoch, body: body.clone() };
+        wishes.messages.extend(self.config.members.iter().map(|member| (*member, message.clone())));
+    }
 
     /// Promotes the most advanced, once enough are sealed and the old leader can't serve.
-    fn choose(&mut self, now_ns: u64, wishes: &mut Wishes) {
+    fn choose(&mut self, now_ns: u64, wishes: &mut Wishes<Assigner>) {
         let Phase::Sealing { epoch, old, lease_over_ns, since_ns, reports } = &self.phase else { return };
         let members = self.config.members.len();
         let safe = reports.len() >= members - self.config.acks;
