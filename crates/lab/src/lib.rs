@@ -17,14 +17,15 @@ pub use node_process::{NodeDisk, NodeProcess, NodeReply, NodeRequest, NodeSetup}
 pub use node_watch::NodeWatch;
 pub use plants::{PLANTS_BUILT_IN, PlantInfo, plants};
 pub use scenarios::{
-    BeyondScenario, BoardClients, BoardWatch, BoardWork, BreakerClients, BroadcastClients, BroadcastWork,
-    CausalScenario, CausalWatch, ChainScenario, ChainSeat, ChainSeatConfig, ChainWatch,
+    Assigner, BeyondScenario, BoardClients, BoardWatch, BoardWork, BreakerClients, BroadcastClients,
+    BroadcastWork, Catalog, CausalScenario, CausalWatch, ChainCatalog, ChainScenario, ChainSeat, ChainWatch,
     CircuitBreakerScenario, CrdtScenario, Directed, DirectedConfig, DirectedRecovering, DirectedTimer,
     EffectWatch, Enveloped, FifoScenario, FifoWatch, IdempotencyScenario, Inbox, LeaderFollowerClients,
-    LeaderFollowerScenario, LeaderFollowerWatch, Member, MemberConfig, MemberMessage, MemberRecord,
-    MemberRecovering, MemberTimer, MemberWatch, NodeScenario, Note, Opened, Opens, RaftScenario, Reached,
-    Replica, ReplicaConfig, ReplicaDisk, RetryClients, RetryScenario, ScenarioInfo, Seat, SeatConfig,
-    Service, TokenClients, Views, scenarios,
+    LeaderFollowerScenario, LeaderFollowerSeat, LeaderFollowerWatch, Member, MemberConfig, MemberMessage,
+    MemberRecord, MemberRecovering, MemberTimer, MemberWatch, NodeScenario, Note, Opened, Opens,
+    RaftScenario, Reached, Replica, ReplicaConfig, ReplicaDisk, RetryClients, RetryScenario, ScenarioInfo,
+    Seat, SeatConfig, SeatRecord, SeatRecovering, SeatTimer, Service, TokenClients, Views, Way, Wishes,
+    scenarios,
 };
 pub use sim::{Operations, Options, Progress, SimError, SimReport, SimViolation, run};
 pub use watch::{RAFT_SOMETIMES, RaftWatch};

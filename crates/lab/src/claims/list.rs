@@ -38,5 +38,64 @@ pub static CLAIMS: &[Claim] = &[
     claim::breaker::REOPENS,
 ];
 
-/// What needs more than a simulator and one process.
-pub static NOT_HERE: &[NotHere] = &[];
+/// What is not measured here.
+pub static NOT_HERE: &[NotHere] = &[
+    NotHere { number: 5, claim: "Peer-to-peer scales reads and writes", why: "gossip is not built yet" },
+    NotHere { number: 6, claim: "Peer-to-peer has no single master", why: "gossip is not built yet" },
+    NotHere { number: 7, claim: "Conflict resolution is complex", why: "gossip is not built yet" },
+    NotHere { number: 8, claim: "Peer-to-peer costs more network", why: "gossip is not built yet" },
+    NotHere {
+        number: 13,
+        claim: "A chain's head can be changed independently",
+        why: "the catalog has no planned change of head yet",
+    },
+    NotHere { number: 16, claim: "Range has hotspots", why: "not measured yet" },
+    NotHere {
+        number: 17,
+        claim: "Range rebalancing is expensive",
+        why: "needs clients on moving partitions in the node, which has one partition",
+    },
+    NotHere {
+        number: 24,
+        claim: "Additions to a ring are scalable",
+        why: "needs clients on moving partitions in the node, which has one partition",
+    },
+    NotHere {
+        number: 27,
+        claim: "Two-phase commit is atomic",
+        why: "not measured yet; scenario `two-phase-commit` checks it",
+    },
+    NotHere { number: 28, claim: "Two-phase commit blocks", why: "not measured yet" },
+    NotHere { number: 29, claim: "Two-phase commit does not tolerate partitions", why: "not measured yet" },
+    NotHere { number: 30, claim: "Two-phase commit is slow", why: "not measured yet" },
+    NotHere { number: 33, claim: "Raft has lower throughput than two-phase commit", why: "not measured yet" },
+    NotHere { number: 34, claim: "Raft is more resilient than two-phase commit", why: "not measured yet" },
+    NotHere {
+        number: 39,
+        claim: "A retry with the same token gives the same result",
+        why: "not measured yet; scenario `idempotency` checks it",
+    },
+    NotHere { number: 40, claim: "The token must be chosen by the client", why: "not measured yet" },
+    NotHere {
+        number: 41,
+        claim: "The token must be immutable",
+        why: "not measured yet; scenario `idempotency` checks it",
+    },
+    NotHere {
+        number: 49,
+        claim: "FIFO by sequence numbers holds across reconnects",
+        why: "not measured yet; scenario `fifo` checks it",
+    },
+    NotHere {
+        number: 50,
+        claim: "Causal order has no inversions",
+        why: "not measured yet; scenario `causal` checks it",
+    },
+    NotHere { number: 51, claim: "Total order is one order for all", why: "total order is not built yet" },
+    NotHere { number: 52, claim: "Stronger order costs latency", why: "total order is not built yet" },
+    NotHere {
+        number: 53,
+        claim: "Under a cut each keyspace keeps consistency or availability",
+        why: "`keypact lab cap` shows what each replication answers; it gives no verdict",
+    },
+];

@@ -2,7 +2,7 @@
 //! fail.
 //!
 //! A claim is one file here with its text and how it is measured; [`CLAIMS`] is the list. Verdicts come from figures, never from the text: a
-//! claim that does not hold is reported so. What needs real links or disks is listed in [`NOT_HERE`] with the reason.
+//! claim that does not hold is reported so. What is not measured is listed in [`NOT_HERE`] with the reason.
 //!
 //! Simulated measurements run whole protocols on simulated nodes with a price for every input, message and byte (`COSTS` in `world.rs`); so ratios
 //! between two runs mean something, absolute figures do not. In-process measurements (nanoseconds of a lookup) run on this machine.

@@ -9,9 +9,9 @@ use keypact_simulator::{
 };
 
 use super::load::{Load, Sample};
-use crate::scenarios::{AssignerConfig, ChainCatalogConfig, ChainSeat, ChainSeatConfig, Seat, SeatConfig};
+use crate::scenarios::{AssignerConfig, ChainCatalogConfig, ChainSeat, LeaderFollowerSeat, SeatConfig};
 
-/// What work costs on a simulated node: about what a node's profile shows for a 64-byte write on one core, and a link of one gigabit.
+/// What work costs on a simulated node: rough guesses for one core, and a link of one gigabit.
 pub(super) const COSTS: Costs = Costs {
     input_ns: 2 * MICROSECOND_NS,
     work_ns: 2 * MICROSECOND_NS,
@@ -24,7 +24,7 @@ pub(super) const COSTS: Costs = Costs {
 
 pub(super) type RaftWorld = World<ProtocolProcess<Raft, Kv>, Load, ()>;
 pub(super) type ChainWorld = World<ProtocolProcess<ChainSeat, Kv>, Load, ()>;
-pub(super) type LeaderFollowerWorld = World<ProtocolProcess<Seat, Kv>, Load, ()>;
+pub(super) type LeaderFollowerWorld = World<ProtocolProcess<LeaderFollowerSeat, Kv>, Load, ()>;
 
 /// Nodes 1 to `count`.
 pub(super) fn nodes(count: usize) -> Vec<NodeId> {
@@ -75,8 +75,8 @@ pub(super) fn leader_follower(
             lease_ns,
             drift_bound_ppm: member.drift_bound_ppm,
         };
-        let assigner = (*id == catalog_at).then_some(assigner);
-        ProcessConfig { protocol: SeatConfig { member, catalog_at, assigner }, pending_limit: 100_000 }
+        let catalog = (*id == catalog_at).then_some(assigner);
+        ProcessConfig { protocol: SeatConfig { member, catalog_at, catalog }, pending_limit: 100_000 }
     };
     let setup = Setup {
         configs: members.iter().map(config).collect(),
@@ -102,7 +102,7 @@ pub(super) fn chain(swarm: Swarm, catalog_at: NodeId, load: Load, seed: u64) -> 
             drift_bound_ppm: member.drift_bound_ppm,
         };
         let catalog = (*id == catalog_at).then_some(catalog);
-        ProcessConfig { protocol: ChainSeatConfig { member, catalog_at, catalog }, pending_limit: 100_000 }
+        ProcessConfig { protocol: SeatConfig { member, catalog_at, catalog }, pending_limit: 100_000 }
     };
     let setup = Setup {
         configs: members.iter().map(config).collect(),

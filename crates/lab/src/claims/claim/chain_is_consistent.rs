@@ -64,9 +64,9 @@ fn measure(effort: Effort) -> Finding {
     let (asked, bare) = (sum(ReadLevel::Linearizable), sum(ReadLevel::Stale));
     let violations = report.failures.len();
     Finding {
-        verdict: Verdict::of(violations == 0 && asked.1 == 0 && report.operations.ok > 0),
+        verdict: Verdict::of(violations == 0 && asked.0 > 0 && asked.1 == 0 && report.histories > 0),
         because: format!(
-            "{violations} of {seeds} seeds break a property; {} histories were judged linearizable, and {} of {} reads were stale",
+            "{violations} of {seeds} seeds break a property; {} histories were judged, and {} of {} reads were stale",
             report.histories, asked.1, asked.0
         ),
         figures: vec![

@@ -70,20 +70,21 @@ fn measure(effort: Effort) -> Finding {
         LOADS_PERCENT.iter().zip(run).map(|(percent, run)| grows(*percent, run)).collect()
     };
     let (slow_grows, fast_grows) = (grown(&slow), grown(&fast));
-    let below = slow_grows[..3].contains(&true);
-    let above = !slow_grows[4..].contains(&false);
+    // From this load on it grows at every one measured.
+    let first = slow_grows.iter().rposition(|grew| !grew).map_or(0, |last_steady| last_steady + 1);
+    let from = LOADS_PERCENT.get(first);
     Finding {
-        verdict: match (below, above) {
-            (false, true) => Verdict::HoldsOnlyIf,
-            (true, true) => Verdict::Holds,
-            (_, false) => Verdict::DoesNotHold,
+        verdict: match first {
+            0 => Verdict::Holds,
+            _ if from.is_some() => Verdict::HoldsOnlyIf,
+            _ => Verdict::DoesNotHold,
         },
-        because: match (below, above) {
-            (false, true) => "lag goes on growing only if the load is above what the follower can apply; below that it stays where it is",
-            (true, true) => "lag goes on growing even far below what the follower can apply",
-            (_, false) => "lag does not go on growing, even above what the follower can apply",
-        }
-        .into(),
+        because: match from {
+            Some(percent) => format!(
+                "lag goes on growing only if the load is at least {percent} % of what the follower can apply; below that it stays"
+            ),
+            None => "lag does not go on growing, even above what the follower can apply".into(),
+        },
         figures,
         control: Control {
             what: "a follower as fast as its leader".into(),

@@ -90,7 +90,15 @@ fn measure(effort: Effort) -> Finding {
     }
     Finding {
         verdict: Verdict::of(registers == 0),
-        because: "of two concurrent additions one register wins, and the other's addition is gone; the vector clock only tells that it happened".into(),
+        because: format!(
+            "{registers} of {} additions are gone{}",
+            ADDITIONS * effort.seeds * RATES.len() as u64,
+            if registers > 0 {
+                ": of two concurrent ones a register keeps one; the clock only tells that it happened"
+            } else {
+                ""
+            }
+        ),
         figures,
         control: Control {
             what: "a PN-counter under the same additions and messages".into(),

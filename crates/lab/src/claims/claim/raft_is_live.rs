@@ -63,9 +63,10 @@ fn measure(effort: Effort) -> Finding {
     let not_healed = effort.seeds().filter(|seed| run(*seed, false).0.is_some()).count();
     let all = times.len() == runs.len();
     Finding {
-        verdict: Verdict::of(all && while_cut == 0),
+        verdict: if all && while_cut == 0 { Verdict::HoldsOnlyIf } else { Verdict::of(all) },
         because: format!(
-            "{} of {} runs write again after healing, the slowest after {:.0} ms",
+            "{} of {} runs write again after healing, the slowest after {:.0} ms; while nobody can talk to a majority there were {while_cut} \
+             writes: it is live only if a majority can talk",
             times.len(),
             runs.len(),
             percentile(&times, 1.0)

@@ -11,13 +11,13 @@ pub(in crate::claims) const CLAIM: Claim = Claim {
     number: 1,
     part: "replication",
     text: "Leader-follower reads scale",
-    how: "reads/s with 1, 2, 4, 8 followers, each asked by 20 clients that read what it has, while one client writes at the leader; \
+    how: "reads/s with 1, 2, 4, 8 followers, each asked by 60 clients, more than it can serve, that read what it has, while one client writes at the leader; \
           control: the same clients read at the leader",
     measure,
 };
 
 const FOLLOWERS: [usize; 4] = [1, 2, 4, 8];
-const READERS: usize = 20;
+const READERS: usize = 60;
 
 fn reads_per_s(followers: usize, seed: u64, at_the_leader: bool) -> f64 {
     let mut roles = vec![Role::new(Aim::Leader, Task::Increment(1))];

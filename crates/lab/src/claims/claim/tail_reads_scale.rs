@@ -56,9 +56,10 @@ fn measure(effort: Effort) -> Finding {
             (true, false) => Verdict::DoesNotHold,
         },
         because: format!(
-            "from 2 to 8 members reads at the tail alone grow {:.2} times, reads at every member {:.2} times (4 is linear)",
+            "from 2 to 8 members reads at the tail alone grow {:.2} times, reads at every member {:.2} times (4 is linear){}",
             growth(&tail),
-            growth(&craq)
+            growth(&craq),
+            if flat && grows { ": only if every member may answer" } else { "" }
         ),
         figures,
         control: Control {

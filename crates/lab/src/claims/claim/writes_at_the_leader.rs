@@ -67,7 +67,7 @@ fn measure(effort: Effort) -> Finding {
         verdict: Verdict::of(growth <= 1.1 && at_its_limit),
         because: format!(
             "with eight followers the group writes {growth:.2} times what it writes with one, and the leader is busy {:.0} % of the time",
-            writes[0].1 * 100.0
+            writes[3].1 * 100.0
         ),
         figures,
         control: Control {
