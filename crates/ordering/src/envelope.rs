@@ -6,6 +6,7 @@ use core::fmt;
 use bytes::Bytes;
 use keypact_protocol::{DecodeError, Wire};
 
+use crate::broadcast::STREAMS_MAX;
 use crate::clock::{Dot, VectorClock, varint};
 
 /// One message, as it travels, as it is kept, and as it is delivered: the command of a delivery is an envelope's encoding.
@@ -30,10 +31,10 @@ impl Envelope {
     /// Reads an envelope from the front of `bytes`, which its body shares.
     ///
     /// # Errors
-    /// Bytes that [`Wire::encode`] does not write.
+    /// Bytes that [`Wire::encode`] does not write; more than [`STREAMS_MAX`] streams that it comes after.
     pub fn take(bytes: &mut Bytes) -> Result<Envelope, DecodeError> {
         let dot = Dot::take(bytes)?;
-        let after = VectorClock::take(bytes)?;
+        let after = VectorClock::take_of_events(bytes, STREAMS_MAX)?;
         if after.get(dot.replica) > 0 {
             return Err(DecodeError::new("an envelope that comes after others' messages only"));
         }

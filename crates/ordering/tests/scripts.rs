@@ -159,7 +159,7 @@ impl<O: Order> Story for BroadcastStory<O> {
             Record::Delivered { index, envelope: delivered, .. } => {
                 format!("{index}: {}", envelope(delivered))
             }
-            Record::Jumped { to } => format!("began anew at {}", clock(to)),
+            Record::Jumped(jump) => format!("began anew at {}", clock(&jump.to)),
             Record::View(shown) => view(shown),
         }
     }

@@ -7,9 +7,10 @@ use keypact_protocol::{Incarnation, NodeId};
 
 use crate::clock::ReplicaId;
 
-/// Members of a group at most. A message that comes after others names up to so many of them.
+/// Members of a group at most.
 pub const MEMBERS_MAX: usize = 256;
-/// Streams that a member knows at most: one for each member and each of its incarnations.
+/// Streams that a member knows at most: one for each member and each of its incarnations. It refuses to begin one more, its own too, and to
+/// hear of more; a message that comes after others names up to so many streams.
 pub const STREAMS_MAX: usize = 4_096;
 
 /// One member's settings. `members`, `window` and the largest body should be equal on all.

@@ -2,7 +2,8 @@
 
 use keypact_protocol::{Context, NodeId, Sink};
 
-use super::{Body, Broadcast, Jump, Order, Record, View};
+use super::streams::check_union;
+use super::{Body, Broadcast, Jump, Order, Record, TooManyStreams, View};
 use crate::clock::{Dot, VectorClock};
 
 impl<O: Order> Broadcast<O> {
@@ -68,17 +69,17 @@ impl<O: Order> Broadcast<O> {
         holds: &VectorClock,
         context: Context,
         out: &mut impl Sink<Self>,
-    ) {
-        self.peers.entry(from).or_default().merge(holds);
+    ) -> Result<(), TooManyStreams> {
+        self.note_held(from, holds)?;
         if self.joined {
             // An answer that came late: by now a jump would pass over what is on its way.
-            return;
+            return Ok(());
         }
-        self.joined = true;
-        self.begin_anew(holds, context, out);
+        self.begin_anew(holds, context, out)
     }
 
-    /// A member does not have what is missing here. It may have jumped over it, or lack it, too; but if nobody has it any more, they were members when this one was not, and it begins anew where one of them is.
+    /// A member does not have what is missing here. It may have jumped over it, or lack it, too; but if nobody has it any more, they were
+    /// members when this one was not, and it begins anew where one of them is.
     pub(super) fn on_gone(
         &mut self,
         from: NodeId,
@@ -86,20 +87,28 @@ impl<O: Order> Broadcast<O> {
         holds: &VectorClock,
         context: Context,
         out: &mut impl Sink<Self>,
-    ) {
-        self.peers.entry(from).or_default().merge(holds);
+    ) -> Result<(), TooManyStreams> {
+        self.note_held(from, holds)?;
         let is_first_missing = self.delivered.is_next(dot) && dot.replica != self.me;
-        if is_first_missing && let Some(to) = self.note_gone(from, dot) {
-            self.begin_anew(&to, context, out);
+        if is_first_missing && let Some(to) = self.note_gone(from, dot)? {
+            self.begin_anew(&to, context, out)?;
         }
+        Ok(())
     }
 
-    fn begin_anew(&mut self, to: &VectorClock, context: Context, out: &mut impl Sink<Self>) {
-        assert!(self.joined, "who jumps has a place from then on");
+    fn begin_anew(
+        &mut self,
+        to: &VectorClock,
+        context: Context,
+        out: &mut impl Sink<Self>,
+    ) -> Result<(), TooManyStreams> {
+        check_union(&self.delivered, to)?;
+        self.joined = true;
         self.delivered.merge(to);
         self.own = self.own.max(to.get(self.me));
-        self.append(Record::Jumped { to: self.delivered.clone() }, out);
-        self.jump = Some(Jump { after_index: self.index, to: self.delivered.clone() });
+        let jump = Jump { after_index: self.index, to: self.delivered.clone() };
+        self.append(Record::Jumped(jump.clone()), out);
+        self.jump = Some(jump);
         self.counters.jumps += 1;
         self.gone.clear();
         let delivered = &self.delivered;
@@ -109,5 +118,6 @@ impl<O: Order> Broadcast<O> {
         self.pace.news = true;
         self.say_status(out);
         self.set_timer(context.now_ns, out);
+        Ok(())
     }
 }

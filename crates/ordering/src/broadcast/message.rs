@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use keypact_protocol::{DecodeError, NodeId, Wire};
 
-use super::config::MEMBERS_MAX;
-use crate::clock::{Dot, ReplicaId, VectorClock, varint};
+use super::config::{MEMBERS_MAX, STREAMS_MAX};
+use crate::clock::{COUNTER_MAX, Dot, ReplicaId, VectorClock, varint};
 use crate::envelope::{Envelope, nothing_left};
 
 /// Who is in the group. Numbers rise with each change; who gives them never gives one twice.
@@ -161,25 +161,30 @@ impl Wire for Body {
                 }
                 Body::Data { envelopes }
             }
-            1 => Body::Status { view: varint::take(&mut bytes)?, holds: VectorClock::take(&mut bytes)? },
+            1 => Body::Status { view: varint::take(&mut bytes)?, holds: take_clock(&mut bytes)? },
             2 => {
                 let replica = ReplicaId(varint::take(&mut bytes)?);
                 let (first, last) = (varint::take(&mut bytes)?, varint::take(&mut bytes)?);
-                if first == 0 || first > last {
+                if first == 0 || first > last || last > COUNTER_MAX {
                     return Err(DecodeError::new("a range from a first to a last"));
                 }
                 Body::Want { replica, first, last }
             }
             3 => Body::Join,
-            4 => Body::Welcome { holds: VectorClock::take(&mut bytes)? },
+            4 => Body::Welcome { holds: take_clock(&mut bytes)? },
             5 => Body::View(View::take(&mut bytes)?),
             6 => {
                 let Dot { replica, counter } = Dot::take(&mut bytes)?;
-                Body::Gone { replica, counter, holds: VectorClock::take(&mut bytes)? }
+                Body::Gone { replica, counter, holds: take_clock(&mut bytes)? }
             }
             _ => return Err(DecodeError::new("a kind of broadcast message")),
         };
         nothing_left(&bytes)?;
         Ok(body)
     }
+}
+
+/// A clock of the streams that a member knows: their number is bounded, and so is how far they count.
+pub(super) fn take_clock(bytes: &mut Bytes) -> Result<VectorClock, DecodeError> {
+    VectorClock::take_of_events(bytes, STREAMS_MAX)
 }

@@ -23,8 +23,8 @@
 //!  from a member ─▶ held back until its turn ┘
 //! ```
 //!
-//! *Reading order.* `config`, `message`, `record`; here the dispatch; then `sender`, `receiver`, `repair`, `membership`, `store`,
-//! `recovery`; `status` is what others may see.
+//! *Reading order.* `config`, `message`, `record`; here the dispatch; then `sender`, `receiver`, `repair`, `membership`, `streams`,
+//! `store`, `recovery`; `status` is what others may see.
 
 mod config;
 pub mod invariants;
@@ -37,6 +37,7 @@ mod repair;
 mod sender;
 mod status;
 mod store;
+mod streams;
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,7 @@ pub use message::{Body, View};
 pub use record::Record;
 pub use recovery::Recovering;
 pub use status::Counters;
+pub use streams::TooManyStreams;
 
 /// Under this number the catalog speaks; no node has it.
 pub const CATALOG: NodeId = NodeId(0);
@@ -239,12 +241,19 @@ impl<O: Order> Broadcast<O> {
         }
         match body {
             Body::Join => self.on_join(from, out),
-            Body::Welcome { holds } => self.on_welcome(from, &holds, context, out),
+            Body::Welcome { holds } => {
+                let begun = self.on_welcome(from, &holds, context, out);
+                self.count_refused(begun);
+            }
             _ if !self.joined => {}
             Body::Data { envelopes } => self.on_data(from, envelopes, context, out),
-            Body::Status { holds, .. } => self.on_status(from, &holds),
+            Body::Status { holds, .. } => {
+                let heard = self.on_status(from, &holds);
+                self.count_refused(heard);
+            }
             Body::Gone { replica, counter, holds } => {
-                self.on_gone(from, Dot::new(replica, counter), &holds, context, out);
+                let heard = self.on_gone(from, Dot::new(replica, counter), &holds, context, out);
+                self.count_refused(heard);
             }
             Body::Want { replica, first, last } => self.on_want(from, replica, first, last, out),
             Body::View(_) => unreachable!("looked at above"),
@@ -272,6 +281,7 @@ impl<O: Order> Broadcast<O> {
         self.index += 1;
         self.stamp_ms = self.stamp_ms.max(wall_ms);
         self.delivered.observe(envelope.dot);
+        assert!(self.delivered.len() <= STREAMS_MAX, "room for the stream was asked for before");
         let (index, stamp_ms) = (self.index, self.stamp_ms);
         let delivery = delivery_of(index, stamp_ms, &envelope, request);
         let lsn = self.append(Record::Delivered { index, stamp_ms, envelope: envelope.clone() }, out);

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use keypact_protocol::{Context, NodeId, Plant, Sink, planted};
 
-use super::{Broadcast, Order, STREAMS_MAX, is_next};
+use super::{Broadcast, Order, is_next};
 use crate::clock::{Dot, ReplicaId};
 use crate::envelope::Envelope;
 
@@ -19,10 +19,10 @@ impl<O: Order> Broadcast<O> {
         assert!(self.joined, "who has no place to begin from takes nothing");
         for envelope in envelopes {
             // Who sends a message has it, everything before it in its stream, and what it comes after.
-            let holds = self.peers.entry(from).or_default();
-            holds.observe(envelope.dot);
-            holds.merge(&envelope.after);
-            self.take(envelope, context, out);
+            match self.note_sent(from, &envelope) {
+                Ok(()) => self.take(envelope, context, out),
+                refused => self.count_refused(refused),
+            }
         }
         self.release(context, out);
     }
@@ -141,7 +141,6 @@ impl<O: Order> Broadcast<O> {
             // Who catches up takes what all others hold: none of that need be kept, and no status has to come first.
             self.forget_held_by_all();
         }
-        let known = self.delivered.get(replica) > 0 || self.delivered.len() < STREAMS_MAX;
-        known && self.store.count(replica) < limit
+        self.has_stream(replica) && self.store.count(replica) < limit
     }
 }

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use keypact_protocol::{DecodeError, Wire};
 
-use super::View;
+use super::message::take_clock;
+use super::{Jump, View};
 use crate::clock::{VectorClock, varint};
 use crate::envelope::{Envelope, nothing_left};
 
@@ -21,11 +22,8 @@ pub enum Record {
         /// What.
         envelope: Envelope,
     },
-    /// Everything up to here counts as delivered, and will not be.
-    Jumped {
-        /// Up to where.
-        to: VectorClock,
-    },
+    /// It began anew. A checkpoint may cover deliveries after it, so it says itself after which it was.
+    Jumped(Jump),
     /// The group is now this.
     View(View),
 }
@@ -39,8 +37,9 @@ impl Wire for Record {
                 varint::put(*stamp_ms, out);
                 envelope.encode(out);
             }
-            Record::Jumped { to } => {
+            Record::Jumped(Jump { after_index, to }) => {
                 out.push(1);
+                varint::put(*after_index, out);
                 to.encode(out);
             }
             Record::View(view) => {
@@ -63,7 +62,7 @@ impl Wire for Record {
                 }
                 Record::Delivered { index, stamp_ms, envelope: Envelope::take(&mut bytes)? }
             }
-            1 => Record::Jumped { to: VectorClock::take(&mut bytes)? },
+            1 => Record::Jumped(Jump { after_index: varint::take(&mut bytes)?, to: take_clock(&mut bytes)? }),
             2 => Record::View(View::take(&mut bytes)?),
             _ => return Err(DecodeError::new("a kind of broadcast record")),
         };
@@ -102,7 +101,7 @@ impl Wire for Meta {
             index,
             stamp_ms,
             joined,
-            delivered: VectorClock::take(&mut bytes)?,
+            delivered: take_clock(&mut bytes)?,
             view: View::take(&mut bytes)?,
         };
         nothing_left(&bytes)?;

@@ -9,7 +9,8 @@ use keypact_protocol::{Lsn, Plant, Recover, RecoveryError, Wire, planted};
 
 use super::record::Meta;
 use super::store::Store;
-use super::{Broadcast, Config, Counters, Jump, Log, Order, Pace, Record, View, delivery_of};
+use super::streams::check_union;
+use super::{Broadcast, Config, Counters, Log, Order, Pace, Record, View, delivery_of};
 use crate::clock::{ReplicaId, VectorClock};
 
 /// A member on its way back.
@@ -69,6 +70,10 @@ impl<O: Order> Recovering<O> {
     }
 }
 
+fn too_many_streams(lsn: Lsn) -> RecoveryError {
+    RecoveryError { what: "more streams than a member knows", lsn }
+}
+
 impl<O: Order> Recover<Broadcast<O>> for Recovering<O> {
     fn replay(&mut self, lsn: Lsn, record: Record) -> Result<(), RecoveryError> {
         let member = &mut self.member;
@@ -78,10 +83,15 @@ impl<O: Order> Recover<Broadcast<O>> for Recovering<O> {
         member.log.last_append = lsn;
         match record {
             Record::Delivered { index, stamp_ms, envelope } => {
-                if index > member.index + 1 {
+                let uncounted = RecoveryError { what: "a delivery counted from 1", lsn };
+                let before = index.checked_sub(1).ok_or(uncounted)?;
+                if before > member.index {
                     return Err(RecoveryError { what: "a delivery after a gap", lsn });
                 }
-                if index == member.index + 1 {
+                if before == member.index {
+                    if !member.has_stream(envelope.dot.replica) {
+                        return Err(too_many_streams(lsn));
+                    }
                     member.index = index;
                     member.stamp_ms = stamp_ms;
                     member.delivered.observe(envelope.dot);
@@ -90,10 +100,15 @@ impl<O: Order> Recover<Broadcast<O>> for Recovering<O> {
                 member.log.bytes_since_checkpoint += envelope.encoded_len();
                 member.store.insert(lsn, envelope);
             }
-            Record::Jumped { to } => {
-                member.delivered.merge(&to);
+            Record::Jumped(jump) => {
+                if jump.after_index > member.index {
+                    return Err(RecoveryError { what: "a jump after a gap", lsn });
+                }
+                check_union(&member.delivered, &jump.to).map_err(|_| too_many_streams(lsn))?;
+                member.delivered.merge(&jump.to);
                 member.joined = true;
-                member.jump = Some(Jump { after_index: member.index, to: member.delivered.clone() });
+                // Not where this life is: a checkpoint may cover what was delivered after it.
+                member.jump = Some(jump);
             }
             Record::View(view) => {
                 if view.number > member.view.number {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use keypact_protocol::{Context, NodeId, Plant, Sink, planted};
 
 use super::sender::batches;
-use super::{Body, Broadcast, MEMBERS_MAX, Order, Timer};
+use super::{Body, Broadcast, MEMBERS_MAX, Order, STREAMS_MAX, Timer, TooManyStreams};
 use crate::clock::{Dot, ReplicaId, VectorClock};
 use crate::envelope::Envelope;
 
@@ -44,15 +44,15 @@ impl<O: Order> Broadcast<O> {
         }
     }
 
-    pub(super) fn on_status(&mut self, from: NodeId, holds: &VectorClock) {
+    pub(super) fn on_status(&mut self, from: NodeId, holds: &VectorClock) -> Result<(), TooManyStreams> {
         assert!(from != self.config.id, "nobody tells itself");
-        let known = self.peers.entry(from).or_default();
-        if !known.contains_all(holds) {
-            known.merge(holds);
+        if !self.peers.entry(from).or_default().contains_all(holds) {
+            self.note_held(from, holds)?;
             self.pace.quiet = 0;
         }
         self.pace.news = true;
         self.forget_held_by_all();
+        Ok(())
     }
 
     /// Up to which message of a stream every other member of the view holds it, as far as known.
@@ -126,7 +126,14 @@ impl<O: Order> Broadcast<O> {
     }
 
     /// Notes that a member does not have what is missing here. If no other member has it: what one of those holds that once had it.
-    pub(super) fn note_gone(&mut self, member: NodeId, dot: Dot) -> Option<VectorClock> {
+    pub(super) fn note_gone(
+        &mut self,
+        member: NodeId,
+        dot: Dot,
+    ) -> Result<Option<VectorClock>, TooManyStreams> {
+        if self.gone.len() >= STREAMS_MAX && !self.gone.contains_key(&dot.replica) {
+            return Err(TooManyStreams);
+        }
         let noted = self.gone.entry(dot.replica).or_insert((dot.counter, Vec::new()));
         if noted.0 != dot.counter {
             *noted = (dot.counter, Vec::new());
@@ -138,10 +145,10 @@ impl<O: Order> Broadcast<O> {
         self.asked.remove(&dot.replica);
         self.pace.news = true;
         if !self.others().all(|member| self.said_gone(member, dot.replica)) {
-            return None;
+            return Ok(None);
         }
         let mut others = self.others().filter_map(|member| self.peers.get(&member));
-        others.find(|holds| holds.contains(dot)).cloned()
+        Ok(others.find(|holds| holds.contains(dot)).cloned())
     }
 
     /// Streams of which a member holds more, with the last message to ask for: up to the first that is held back here. And what somebody

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use keypact_protocol::{Context, Draft, HEADROOM_BYTES, Refusal, Reply, RequestId, Sink};
 
 use super::{Body, Broadcast, Order};
-use crate::clock::Dot;
+use crate::clock::{COUNTER_MAX, Dot};
 use crate::envelope::Envelope;
 
 impl<O: Order> Broadcast<O> {
@@ -38,6 +38,10 @@ impl<O: Order> Broadcast<O> {
         }
         if command.command_len() > self.config.max_body_bytes {
             return Some(Refusal::TooLarge);
+        }
+        // A welcome may have said any number of the own stream.
+        if self.own >= COUNTER_MAX || !self.has_stream(self.me) {
+            return Some(Refusal::Overloaded);
         }
         let in_flight = self.own.saturating_sub(self.held_by_all(self.me));
         (in_flight >= self.config.window).then_some(Refusal::Overloaded)

@@ -38,6 +38,8 @@ pub struct Counters {
     pub views: u64,
     /// Views of a number that was given to another one.
     pub refused_views: u64,
+    /// Messages refused because of the limit of streams ([`super::TooManyStreams`]).
+    pub refused_streams: u64,
     /// Messages from who is not in the view, or while this member is not.
     pub refused_strangers: u64,
     /// Checkpoints asked for.

@@ -2,6 +2,8 @@
 
 extern crate std;
 
+mod limits;
+
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -10,7 +12,7 @@ use keypact_protocol::{Incarnation, Lsn, NodeId, Protocol, Recover, Wire};
 use proptest::prelude::*;
 
 use super::record::Meta;
-use super::{Body, Config, ConfigError, Record, View};
+use super::{Body, Config, ConfigError, Jump, Record, View};
 use crate::clock::{Dot, ReplicaId, VectorClock};
 use crate::envelope::Envelope;
 use crate::fifo::Fifo;
@@ -68,7 +70,7 @@ fn record() -> impl Strategy<Value = Record> {
             stamp_ms,
             envelope
         }),
-        clock().prop_map(|to| Record::Jumped { to }),
+        (0..99_u64, clock()).prop_map(|(after_index, to)| Record::Jumped(Jump { after_index, to })),
         view().prop_map(Record::View),
     ]
 }

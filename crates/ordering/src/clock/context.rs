@@ -11,7 +11,7 @@ use core::fmt;
 use bytes::Bytes;
 use keypact_protocol::{DecodeError, Wire};
 
-use super::{Dot, ReplicaId, VectorClock, decode_whole, varint};
+use super::{COUNTER_MAX, Dot, ReplicaId, VectorClock, decode_whole, varint};
 
 /// Events `first` to `last` of one replica, both included.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -302,9 +302,9 @@ impl DotContext {
     /// Reads a context from the front of `bytes`.
     ///
     /// # Errors
-    /// Bytes that [`Wire::encode`] does not write.
+    /// Bytes that [`Wire::encode`] does not write, and counters above [`COUNTER_MAX`].
     pub fn take(bytes: &mut Bytes) -> Result<DotContext, DecodeError> {
-        let beyond = DecodeError::new("dots below 2^64");
+        let beyond = DecodeError::new("dots below 2^63");
         let count = varint::take_count(bytes, 3)?;
         assert!(count <= bytes.len(), "what is allocated is bounded by what was sent");
         let mut spans: Vec<Span> = Vec::with_capacity(count);
@@ -317,7 +317,7 @@ impl DotContext {
                 Some(before) => (before.replica.0.checked_add(step).ok_or(beyond)?, 0),
             };
             let first = reached.checked_add(1).and_then(|next| next.checked_add(gap)).ok_or(beyond)?;
-            let last = first.checked_add(length).ok_or(beyond)?;
+            let last = first.checked_add(length).filter(|last| *last <= COUNTER_MAX).ok_or(beyond)?;
             spans.push(Span { replica: ReplicaId(replica), first, last });
         }
         let context = DotContext { spans };

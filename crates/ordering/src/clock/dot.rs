@@ -51,6 +51,10 @@ impl fmt::Display for ReplicaId {
     }
 }
 
+/// The largest counter that decoders let in. Nobody counts so far; and whoever is told so large a number of its own events, by mistake or
+/// from malice, can still count on for as long as anything lives.
+pub const COUNTER_MAX: u64 = u64::MAX >> 1;
+
 /// One event: the `counter`th of `replica`, counted from 1.
 ///
 /// Ordered by replica, then counter; that order means nothing beyond being total.
@@ -83,11 +87,12 @@ impl Dot {
     /// Reads a dot from the front of `bytes`.
     ///
     /// # Errors
-    /// Bytes that [`Dot::put`] does not write.
+    /// Bytes that [`Dot::put`] does not write, and counters above [`COUNTER_MAX`].
     pub fn take(bytes: &mut Bytes) -> Result<Dot, DecodeError> {
         let replica = ReplicaId(varint::take(bytes)?);
         match varint::take(bytes)? {
             0 => Err(DecodeError::new("a dot's counter above 0")),
+            counter if counter > COUNTER_MAX => Err(DecodeError::new("a dot's counter below 2^63")),
             counter => Ok(Dot { replica, counter }),
         }
     }

@@ -23,7 +23,9 @@
 //! # Bytes
 //!
 //! All of them implement [`Wire`](keypact_protocol::Wire); `take` reads one from the front of a longer message. Integers travel as
-//! [`varint`]s. Decoders refuse what no encoder writes: unsorted or overlapping entries, zeros, trailing bytes, counts that can't fit.
+//! [`varint`]s. Decoders refuse what no encoder writes: unsorted or overlapping entries, zeros, trailing bytes, counts that can't fit. Of
+//! events they refuse counters above [`COUNTER_MAX`], too; a [`VectorClock`] may count other things, so
+//! [`VectorClock::take_of_events`] is told.
 
 mod context;
 mod dot;
@@ -35,7 +37,7 @@ pub mod varint;
 mod vector;
 
 pub use context::{DotContext, Span};
-pub use dot::{Dot, ReplicaId};
+pub use dot::{COUNTER_MAX, Dot, ReplicaId};
 pub use hybrid::{DriftError, HybridClock, HybridStamp};
 pub use lamport::{LamportClock, LamportStamp};
 pub use vector::{Causality, VectorClock};

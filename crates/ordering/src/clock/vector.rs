@@ -10,7 +10,7 @@ use core::fmt;
 use bytes::Bytes;
 use keypact_protocol::{DecodeError, Wire};
 
-use super::{Dot, ReplicaId, decode_whole, varint};
+use super::{COUNTER_MAX, Dot, ReplicaId, decode_whole, varint};
 
 /// How two vector clocks stand to each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +27,8 @@ pub enum Causality {
 
 /// How many events of each replica were seen, without gaps: an entry of 5 means the events 1 to 5.
 ///
-/// A sorted list without zeros, so that equal clocks are equal values. Finding an entry is O(log n), all that takes two clocks is O(n).
+/// A sorted list without zeros, so that equal clocks are equal values. Finding an entry is O(log n). Of what takes two clocks,
+/// [`VectorClock::merge`] is O(n), the rest O(n log n): it finds each entry of one in the other.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct VectorClock {
     entries: Vec<(ReplicaId, u64)>,
@@ -129,6 +130,15 @@ impl VectorClock {
         assert!(self.entries.is_sorted_by(|a, b| a.0 < b.0), "each replica has one entry");
     }
 
+    /// Of how many replicas the merge of both would have events.
+    #[must_use]
+    pub fn merged_len(&self, other: &VectorClock) -> usize {
+        let unknown = other.entries.iter().filter(|(replica, _)| self.place(*replica).is_err());
+        let merged = self.entries.len() + unknown.count();
+        assert!(merged >= other.entries.len(), "no replica is lost by a merge");
+        merged
+    }
+
     /// The greatest clock below both (meet): what both have seen. Over all replicas that is what is stable everywhere.
     #[must_use]
     pub fn meet(&self, other: &VectorClock) -> VectorClock {
@@ -198,6 +208,22 @@ impl VectorClock {
         }
         assert!(entries.is_sorted_by(|a, b| a.0 < b.0), "steps above 0 give ascending replicas");
         Ok(VectorClock { entries })
+    }
+
+    /// Reads a clock of events from the front of `bytes`, of at most `replicas_max` replicas.
+    ///
+    /// # Errors
+    /// As [`VectorClock::take`]; for more replicas, before anything is allocated for them; and for counters above [`COUNTER_MAX`].
+    pub fn take_of_events(bytes: &mut Bytes, replicas_max: usize) -> Result<VectorClock, DecodeError> {
+        if varint::take(&mut bytes.clone())? > replicas_max as u64 {
+            return Err(DecodeError::new("a vector clock of fewer replicas"));
+        }
+        let clock = VectorClock::take(bytes)?;
+        assert!(clock.len() <= replicas_max, "the count was looked at");
+        if clock.entries.iter().any(|&(_, counter)| counter > COUNTER_MAX) {
+            return Err(DecodeError::new("a vector clock's counters below 2^63"));
+        }
+        Ok(clock)
     }
 
     fn place(&self, replica: ReplicaId) -> Result<usize, usize> {

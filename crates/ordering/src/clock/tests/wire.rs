@@ -9,7 +9,7 @@ use keypact_protocol::Wire;
 use proptest::prelude::*;
 
 use super::dot;
-use crate::clock::{Dot, DotContext, HybridStamp, LamportStamp, ReplicaId, VectorClock, varint};
+use crate::clock::{COUNTER_MAX, Dot, DotContext, HybridStamp, LamportStamp, ReplicaId, VectorClock, varint};
 
 fn bytes_of<T: Wire>(value: &T) -> Vec<u8> {
     let mut out = std::vec![7];
@@ -40,7 +40,7 @@ fn accepts_only_its_own<T: Wire>(bytes: &[u8]) {
 fn any_dot() -> impl Strategy<Value = Dot> {
     prop_oneof![
         (0_u64..4, 1_u64..12).prop_map(|(replica, counter)| dot(replica, counter)),
-        (any::<u64>(), 1_u64..).prop_map(|(replica, counter)| dot(replica, counter)),
+        (any::<u64>(), 1_u64..=COUNTER_MAX).prop_map(|(replica, counter)| dot(replica, counter)),
     ]
 }
 
@@ -87,7 +87,7 @@ fn bad_bytes_are_named() {
     assert_eq!(refuse(&[0, 0]), "nothing behind a clock");
     assert_eq!(refuse(&[1, 0x80, 0, 0, 0]), "an integer without idle bytes");
     let end = [0xff; 9].iter().chain(&[1]).copied().collect::<Vec<u8>>();
-    assert_eq!(refuse(&[&[1, 0][..], &end, &[0]].concat()), "dots below 2^64");
+    assert_eq!(refuse(&[&[1, 0][..], &end, &[0]].concat()), "dots below 2^63");
     let refuse = |bytes: &[u8]| VectorClock::decode(Bytes::copy_from_slice(bytes)).expect_err("refused").what;
     assert_eq!(refuse(&[1, 5, 0]), "a vector clock without zeros");
     assert_eq!(refuse(&[2, 5, 1, 0, 1]), "a vector clock's replicas in order");
@@ -95,6 +95,38 @@ fn bad_bytes_are_named() {
         varint::take(&mut Bytes::from_static(&[0xff; 11])).expect_err("refused").what,
         "an integer below 2^64"
     );
+}
+
+/// A replica that takes in "I have seen 2^64 - 1 events of yours" could not count its next one.
+#[test]
+fn no_counter_leaves_a_replica_without_a_next_one() {
+    let context = |last| {
+        let span = crate::clock::Span { replica: ReplicaId(7), first: 3, last };
+        DotContext::decode(Bytes::from(bytes_of(&DotContext::from_iter([span]))))
+    };
+    let mut held = context(COUNTER_MAX).expect("it can still be counted on");
+    assert_eq!(held.next(ReplicaId(7)).counter, COUNTER_MAX + 1);
+    for beyond in [COUNTER_MAX + 1, u64::MAX - 1, u64::MAX] {
+        assert_eq!(context(beyond).expect_err("refused").what, "dots below 2^63");
+        let mut out = Vec::new();
+        dot(7, beyond).put(&mut out);
+        assert_eq!(Dot::take(&mut out.into()).expect_err("refused").what, "a dot's counter below 2^63");
+        let clock: VectorClock = [(ReplicaId(7), beyond)].into_iter().collect();
+        let refused = VectorClock::take_of_events(&mut bytes_of(&clock).into(), 9).expect_err("refused");
+        assert_eq!(refused.what, "a vector clock's counters below 2^63");
+    }
+}
+
+#[test]
+fn a_clock_of_too_many_replicas_is_refused_before_it_is_read() {
+    let clock: VectorClock = (1..=5).map(|replica| (ReplicaId(replica), 1)).collect();
+    let take = |max| VectorClock::take_of_events(&mut bytes_of(&clock).into(), max);
+    assert_eq!(take(5), Ok(clock.clone()));
+    assert_eq!(take(4).expect_err("refused").what, "a vector clock of fewer replicas");
+    let other: VectorClock = (4..=7).map(|replica| (ReplicaId(replica), 2)).collect();
+    let mut both = clock.clone();
+    both.merge(&other);
+    assert_eq!((clock.merged_len(&other), other.merged_len(&clock), both.len()), (7, 7, 7));
 }
 
 #[test]
