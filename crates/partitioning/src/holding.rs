@@ -93,10 +93,10 @@ impl fmt::Display for HoldingError {
 impl core::error::Error for HoldingError {}
 
 impl<B: Position> Holdings<B> {
-    /// Nothing held, and never more than `limit` slices.
+    /// Nothing held, and never more than `limit` slices; at most 2^20, so that a table can always be written down.
     #[must_use]
     pub fn new(limit: usize) -> Holdings<B> {
-        Holdings { held: Vec::new(), newest_plan: 0, limit }
+        Holdings { held: Vec::new(), newest_plan: 0, limit: limit.min(codec::LIST_LIMIT) }
     }
 
     /// A node that begins with these slices of a map's first version.
@@ -169,8 +169,9 @@ impl<B: Position> Holdings<B> {
         if !self.serves_all(slice) {
             return Err(HoldingError::NotServed);
         }
-        // Both ends may cut a slice in two.
-        if self.held.len() + 2 > self.limit {
+        // An end that cuts a slice in two needs room; a full node can still give away what it holds as a whole.
+        let cuts = [Some(slice.low()), slice.high()].into_iter().flatten().filter(|at| self.is_cut_by(at));
+        if self.held.len() + cuts.count() > self.limit {
             return Err(HoldingError::Full);
         }
         self.cut(slice.low());
@@ -269,6 +270,12 @@ impl<B: Position> Holdings<B> {
         assert!(self.held.len() <= self.limit, "the limit was asked for before");
     }
 
+    /// Whether a served slice has `at` inside.
+    fn is_cut_by(&self, at: &B) -> bool {
+        let is_inside = |holding: &Holding<B>| holding.slice.contains(at) && holding.slice.low != *at;
+        self.held.iter().any(|holding| holding.state == HoldingState::Serving && is_inside(holding))
+    }
+
     /// Splits the served slice that has `at` inside.
     fn cut(&mut self, at: &B) {
         let Some(index) = self
@@ -283,6 +290,7 @@ impl<B: Position> Holdings<B> {
             holding.slice = left;
             let right = Holding { slice: right, since: holding.since, state: holding.state };
             self.held.insert(index + 1, right);
+            assert!(self.held.len() <= self.limit, "room for a cut was asked for before");
         }
     }
 
@@ -308,7 +316,7 @@ fn is_served<B>(holding: &Holding<B>) -> bool {
 impl<B: Position> Wire for Holdings<B> {
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.newest_plan.to_le_bytes());
-        codec::push_len(self.limit.min(codec::LIST_LIMIT), out);
+        codec::push_len(self.limit, out);
         codec::push_len(self.held.len(), out);
         for holding in &self.held {
             holding.slice.encode_to(out);
@@ -346,7 +354,7 @@ impl<B: Position> Wire for Holdings<B> {
             held.push(Holding { slice, since, state });
         }
         codec::end(&bytes)?;
-        if held.len() > limit {
+        if held.len() > limit || limit > codec::LIST_LIMIT {
             return Err(DecodeError::new("no more holdings than the limit"));
         }
         Ok(Holdings { held, newest_plan, limit })

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use keypact_partitioning::hash::{SLOTS, Slot, SlotTable, crc16};
-use keypact_partitioning::placement::{Executor, ExecutorRecord, Plan, Throttle, Unit, balance};
+use keypact_partitioning::placement::{Executor, ExecutorRecord, Plan, Throttle, Unit, balance, even_out};
 use keypact_partitioning::range::{KeyOrder, RangeKey, RangeMap, Scan};
 use keypact_partitioning::ring::{Point, Ring, RingConfig, RingTable, Tokens};
-use keypact_partitioning::{Holdings, Map, Member, MoveId, Position, Slice};
+use keypact_partitioning::{HoldingError, Holdings, Map, Member, MoveId, Position, Slice};
 use keypact_protocol::{NodeId, Wire};
 use proptest::prelude::*;
 
@@ -224,4 +224,49 @@ fn slots_are_even() {
     let nodes: Vec<NodeId> = (1..=7).map(NodeId).collect();
     let owned = SlotTable::even(&nodes).expect("few nodes").owned();
     assert!(owned.iter().all(|(_, slots)| (2_340..=2_341).contains(slots)), "{owned:?}");
+}
+
+fn slots(low: u16, high: u16) -> Slice<Slot> {
+    let slot = |number| Slot::new(number).expect("below");
+    Slice::new(slot(low), Some(slot(high))).expect("not empty")
+}
+
+/// A full node that may give nothing away could never become less full.
+#[test]
+fn who_is_full_can_give_what_needs_no_room() {
+    let parts = || [slots(0, 10), slots(10, 20), slots(30, 40)];
+    let give = |limit, low, high| {
+        let mut held = Holdings::begin(parts(), 1, limit).expect("they fit");
+        let given = held.give(MoveId { plan: 1, step: 0 }, &slots(low, high));
+        held.assert_invariants();
+        (given, held.held().len())
+    };
+    assert_eq!(give(3, 30, 40), (Ok(()), 3), "as a whole");
+    assert_eq!(give(3, 0, 20), (Ok(()), 3), "two, as a whole");
+    assert_eq!(give(3, 5, 20), (Err(HoldingError::Full), 3), "one cut, no room");
+    assert_eq!(give(4, 5, 20), (Ok(()), 4));
+    assert_eq!(give(4, 3, 7), (Err(HoldingError::Full), 3), "two cuts, room for one; nothing changed");
+    assert_eq!(give(5, 3, 7), (Ok(()), 5));
+    assert_eq!(give(5, 20, 40), (Err(HoldingError::NotServed), 3));
+}
+
+/// Sizes are estimates, and come from files, too: none may make a sum overflow.
+#[test]
+fn sizes_beyond_all_bounds_are_taken() {
+    let [from, to] = [[1, 2, 3], [2, 3, 1]].map(|owners| {
+        let part = |(low, owner)| (Slot::new(low).expect("below"), vec![NodeId(owner)]);
+        Map::from_lows(1, [0, 100, 200].into_iter().zip(owners).map(part).collect()).expect("rising")
+    });
+    let plan = Plan::between(&from, &to, |_| u64::MAX);
+    let run = plan.dry_run(&from, &Throttle::default()).expect("it fits the map");
+    assert_eq!((run.copies, run.bytes, plan.steps[0].copied_bytes()), (3, u64::MAX, u64::MAX));
+    assert!(run.flows.values().all(|flow| flow.in_bytes == u64::MAX && flow.out_bytes == u64::MAX));
+    let mut executor = Executor::new(from, Throttle::default());
+    drop(executor.begin(1, plan).expect("it fits the map"));
+    assert!(executor.start_next(0).is_some() && executor.start_next(u64::MAX - 1).is_none());
+    let units = vec![Unit { size: u64::MAX, replicas: vec![NodeId(1)] }; 5];
+    let placed = even_out(&units, &members(5), 2, u64::MAX, 100).expect("enough hosts");
+    assert!(placed.iter().all(|nodes| nodes.len() == 2));
+    let even = even_out(&units, &members(5), 1, 10, 100).expect("enough hosts");
+    assert!((1..=5).all(|node| even.contains(&vec![NodeId(node)])), "equal sizes, however large, one each");
 }

@@ -90,15 +90,16 @@ impl<'a> Shelf<'a> {
     }
 
     /// What may stay of each unit's replicas, and counts it as held.
-    fn keep(&mut self, units: &[Unit], replicas: usize, size: impl Fn(&Unit) -> u64) -> Vec<Vec<usize>> {
+    fn keep(&mut self, units: &[Unit], replicas: usize, sizes: &[u64]) -> Vec<Vec<usize>> {
+        assert!(units.len() == sizes.len(), "each unit has a size");
         let mut placed = Vec::with_capacity(units.len());
-        for unit in units {
+        for (unit, size) in units.iter().zip(sizes) {
             let mut kept: Vec<usize> = Vec::with_capacity(replicas);
             for node in &unit.replicas {
                 let Some(at) = self.index(*node) else { continue };
                 if kept.len() < replicas && self.fits(at, &kept, replicas) {
                     kept.push(at);
-                    self.held[at] += size(unit);
+                    self.held[at] += size;
                 }
             }
             assert!(kept.len() <= replicas, "no more than were asked for");
@@ -160,7 +161,7 @@ pub fn balance(
     replicas: usize,
 ) -> Result<Vec<Vec<NodeId>>, PlacementError> {
     let mut shelf = Shelf::new(members, replicas)?;
-    let mut placed = shelf.keep(units, replicas, |_| 1);
+    let mut placed = shelf.keep(units, replicas, &alloc::vec![1; units.len()]);
     shelf.set_quotas(units.len() as u64 * replicas as u64);
     // From the last unit on, so that what stays is in one piece.
     for kept in placed.iter_mut().rev() {
@@ -234,19 +235,21 @@ pub fn even_out(
     moves_max: usize,
 ) -> Result<Vec<Vec<NodeId>>, PlacementError> {
     let mut shelf = Shelf::new(members, replicas)?;
-    let mut placed = shelf.keep(units, replicas, |unit| unit.size);
-    shelf.set_quotas(units.iter().map(|unit| unit.size).sum::<u64>() * replicas as u64);
-    for (kept, unit) in placed.iter_mut().zip(units) {
+    let sizes = capped_sizes(units, replicas);
+    let mut placed = shelf.keep(units, replicas, &sizes);
+    shelf.set_quotas(sizes.iter().sum::<u64>() * replicas as u64);
+    for (kept, size) in placed.iter_mut().zip(&sizes) {
         while kept.len() < replicas {
             let at = shelf.roomiest(kept, replicas);
             kept.push(at);
-            shelf.held[at] += unit.size;
+            shelf.held[at] += size;
         }
     }
     let mean = shelf.quota.iter().sum::<u64>() / shelf.members.len() as u64;
-    let slack = (mean * slack_percent / 100).max(1) as i64;
+    let slack = u128::from(mean) * u128::from(slack_percent) / 100;
+    let slack = i64::try_from(slack.max(1)).unwrap_or(i64::MAX);
     for _ in 0..moves_max {
-        if !move_one(&mut placed, &mut shelf, units, replicas, slack) {
+        if !move_one(&mut placed, &mut shelf, &sizes, replicas, slack) {
             break;
         }
     }
@@ -256,11 +259,17 @@ pub fn even_out(
     Ok(named)
 }
 
+/// Sizes whose sum over all replicas stays below 2^60: a larger one counts as its even share of that, far above any node's memory.
+fn capped_sizes(units: &[Unit], replicas: usize) -> Vec<u64> {
+    let most = (1 << 60) / (units.len().max(1) as u64).saturating_mul(replicas as u64);
+    units.iter().map(|unit| unit.size.min(most)).collect()
+}
+
 /// Moves one unit from the fullest member to the emptiest, if that helps; whether it did.
 fn move_one(
     placed: &mut [Vec<usize>],
     shelf: &mut Shelf<'_>,
-    units: &[Unit],
+    sizes: &[u64],
     replicas: usize,
     slack: i64,
 ) -> bool {
@@ -276,7 +285,7 @@ fn move_one(
         let place = kept.iter().position(|at| *at == full)?;
         let mut others = kept.clone();
         others.remove(place);
-        let size = units[number].size as i64;
+        let size = sizes[number] as i64;
         // Half of the gap is what evens it out; the whole gap or more only turns it round.
         (size > 0 && size < gap && !others.contains(&empty) && shelf.fits(empty, &others, replicas))
             .then_some(((2 * size - gap).abs(), number, place))
@@ -285,7 +294,7 @@ fn move_one(
         return false;
     };
     placed[number][place] = empty;
-    shelf.held[full] -= units[number].size;
-    shelf.held[empty] += units[number].size;
+    shelf.held[full] -= sizes[number];
+    shelf.held[empty] += sizes[number];
     true
 }

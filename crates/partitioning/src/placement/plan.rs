@@ -42,10 +42,10 @@ impl<B: Position> Step<B> {
         self.leavers().next().unwrap_or(self.from[0])
     }
 
-    /// Bytes that are copied.
+    /// Bytes that are copied; sums beyond 2^64 - 1 count as that.
     #[must_use]
     pub fn copied_bytes(&self) -> u64 {
-        self.bytes * self.receivers().count() as u64
+        self.bytes.saturating_mul(self.receivers().count() as u64)
     }
 }
 
@@ -128,7 +128,7 @@ pub struct DryRun {
     pub steps: usize,
     /// Copies that are made.
     pub copies: usize,
-    /// Their bytes.
+    /// Their bytes; here and in the flows a sum beyond 2^64 - 1 counts as that.
     pub bytes: u64,
     /// By node.
     pub flows: BTreeMap<NodeId, Flow>,
@@ -197,9 +197,11 @@ impl<B: Position> Plan<B> {
                 .map_err(|why| PlanError::Step { step, why })?;
             for receiver in planned.receivers() {
                 run.copies += 1;
-                run.bytes += planned.bytes;
-                run.flows.entry(receiver).or_default().in_bytes += planned.bytes;
-                run.flows.entry(planned.sender()).or_default().out_bytes += planned.bytes;
+                run.bytes = run.bytes.saturating_add(planned.bytes);
+                let taker = run.flows.entry(receiver).or_default();
+                taker.in_bytes = taker.in_bytes.saturating_add(planned.bytes);
+                let giver = run.flows.entry(planned.sender()).or_default();
+                giver.out_bytes = giver.out_bytes.saturating_add(planned.bytes);
             }
         }
         after.assert_invariants();
@@ -232,7 +234,8 @@ fn ordered<B: Position>(steps: Vec<Step<B>>) -> Vec<Step<B>> {
         let receiver = step.receivers().next().unwrap_or(step.to[0]);
         queues.entry(receiver).or_default().push(step);
     }
-    let mut gained: BTreeMap<NodeId, i64> = BTreeMap::new();
+    // Sizes may be anything that a file says; 2^20 steps of 2^64 bytes fit.
+    let mut gained: BTreeMap<NodeId, i128> = BTreeMap::new();
     let mut ordered = Vec::with_capacity(count);
     while let Some(receiver) = queues
         .iter()
@@ -241,7 +244,7 @@ fn ordered<B: Position>(steps: Vec<Step<B>>) -> Vec<Step<B>> {
         .min_by_key(|node| gained.get(node).copied().unwrap_or(0))
     {
         let step = queues.get_mut(&receiver).and_then(Vec::pop).expect("the queue is not empty");
-        let size = step.bytes.max(1) as i64;
+        let size = i128::from(step.bytes.max(1));
         for node in step.receivers() {
             *gained.entry(node).or_default() += size;
         }

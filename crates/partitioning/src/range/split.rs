@@ -51,9 +51,9 @@ pub fn split_by_size<'a>(
     slice: &Slice<RangeKey>,
     keys: impl Iterator<Item = (&'a RangeKey, u64)> + Clone,
 ) -> Option<RangeKey> {
-    let total: u64 = keys.clone().map(|(_, bytes)| bytes).sum();
-    let mut before = 0;
-    let mut best: Option<(u64, &RangeKey)> = None;
+    let total: u128 = keys.clone().map(|(_, bytes)| u128::from(bytes)).sum();
+    let mut before: u128 = 0;
+    let mut best: Option<(u128, &RangeKey)> = None;
     for (key, bytes) in keys {
         assert!(slice.contains(key), "a key outside the slice can't split it");
         let uneven = total.abs_diff(2 * before);
@@ -61,8 +61,9 @@ pub fn split_by_size<'a>(
         if before > 0 && best.is_none_or(|(least, _)| uneven < least) {
             best = Some((uneven, key));
         }
-        before += bytes;
+        before += u128::from(bytes);
     }
+    assert!(before == total, "both walks see the same keys");
     best.map(|(_, key)| key.clone())
 }
 
