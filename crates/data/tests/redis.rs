@@ -9,16 +9,20 @@
 mod story;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::BytesMut;
 use keypact_data::{describe, table};
 use keypact_resp::{Arguments, Limits, Value, ValueParser, encode_command};
 
+/// A server of its own, behind a socket in the file system: a port that was free a moment ago may be another test's by now, or the caller's own.
 struct Redis {
     process: Child,
-    stream: TcpStream,
+    socket: PathBuf,
+    stream: UnixStream,
     parser: ValueParser,
     buffer: BytesMut,
 }
@@ -27,27 +31,37 @@ impl Drop for Redis {
     fn drop(&mut self) {
         self.process.kill().expect("our child");
         self.process.wait().expect("our child");
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
 
 impl Redis {
     fn start() -> Redis {
-        let free =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port").local_addr().expect("bound").port();
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let name =
+            format!("keypact-redis-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let socket = std::env::temp_dir().join(name);
         let mut process = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--proto-max-bulk-len", "1mb"])
-            .args(["--port", &free.to_string()])
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--proto-max-bulk-len", "1mb"])
+            .arg("--unixsocket")
+            .arg(&socket)
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
         let stream = loop {
-            if let Ok(stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, free)) {
+            if let Ok(stream) = UnixStream::connect(&socket) {
                 break stream;
             }
             assert!(process.try_wait().expect("our child").is_none(), "redis-server ended");
             std::thread::yield_now();
         };
-        Redis { process, stream, parser: ValueParser::new(Limits::default()), buffer: BytesMut::new() }
+        Redis {
+            process,
+            socket,
+            stream,
+            parser: ValueParser::new(Limits::default()),
+            buffer: BytesMut::new(),
+        }
     }
 
     fn answer(&mut self, parts: &[&[u8]]) -> Value {

@@ -1,4 +1,5 @@
-//! Tests that need programs of others: they are `#[ignore]`d in `cargo test`, and run here, where an absent program is a failure.
+//! Tests that need programs of others: they are `#[ignore]`d in `cargo test`, and run here, where an absent program is a failure. `etcd` is asked for
+//! too: no test uses it, but `cargo xtask peers etcd` does, and should not be the first to miss it.
 
 use std::path::PathBuf;
 
@@ -44,9 +45,15 @@ pub(super) fn check(context: &Context) -> Result<String, Failure> {
     }
     none_found(missing)?;
     let (python, _) = python.expect("a missing one was reported");
-    let task = Task::cargo(repository, ["test", "-p", "keypact-cli", "--release", "--", "--ignored"])
-        .variable(PYTHON_VARIABLE, python);
-    passed_tests(task).map(|passed| format!("{passed} tests"))
+    let tests = [
+        Task::cargo(repository, ["test", "-p", "keypact-cli", "--release", "--", "--ignored"]),
+        Task::cargo(repository, ["test", "-p", "keypact-data", "--test", "redis", "--", "--ignored"]),
+    ];
+    let mut passed = 0;
+    for task in tests {
+        passed += passed_tests(task.variable(PYTHON_VARIABLE, &python))?;
+    }
+    Ok(format!("{passed} tests"))
 }
 
 /// The first of the named one, the system's and the path's that imports the module; with the module's version.

@@ -80,6 +80,9 @@ fn measure(effort: Effort) -> Finding {
             _ => Verdict::DoesNotHold,
         },
         because: match from {
+            Some(percent) if first == 0 => {
+                format!("lag goes on growing from {percent} % of what the follower can apply on")
+            }
             Some(percent) => format!(
                 "lag goes on growing only if the load is at least {percent} % of what the follower can apply; below that it stays"
             ),
