@@ -159,6 +159,7 @@ impl Raft {
                     self.counters.truncations += 1;
                     self.tail.truncate_from(index);
                     self.memberships.retain(|(at, _)| *at < index);
+                    self.use_last_membership();
                 }
                 appending = true;
             }
@@ -172,11 +173,13 @@ impl Raft {
             let lsn = self.append(Record::Entry(entry.clone()), now_ns, out);
             if entry.header().kind == Kind::Membership {
                 self.memberships.push((index, Membership::known(&entry.command())));
+                self.tail.append(entry, lsn, None);
+                self.use_last_membership();
+            } else {
+                self.tail.append(entry, lsn, None);
             }
-            self.tail.append(entry, lsn, None);
             matched = index;
         }
-        self.use_last_membership();
         matched
     }
 

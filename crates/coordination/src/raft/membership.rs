@@ -455,19 +455,35 @@ impl Active {
     }
 
     /// The largest value that enough voters reach to decide, given this member's own and its peers'. O(members).
+    #[inline]
     pub(super) fn reached(&self, own: u64, others: impl Iterator<Item = (Seat, u64)>) -> u64 {
+        if self.joint {
+            return self.reached_jointly(own, others);
+        }
+        let mut voters = Values::default();
+        if self.own == Some(Seat::Voter) {
+            voters.push(own);
+        }
+        for (seat, value) in others {
+            if seat == Seat::Voter {
+                voters.push(value);
+            }
+        }
+        voters.reached(self.need_new)
+    }
+
+    #[cold]
+    fn reached_jointly(&self, own: u64, others: impl Iterator<Item = (Seat, u64)>) -> u64 {
+        assert!(self.joint, "else one set of voters decides");
         let (mut new, mut old) = (Values::default(), Values::default());
         let own = self.own.map(|seat| (seat, own));
         for (seat, value) in own.into_iter().chain(others) {
             if seat.votes() {
                 new.push(value);
             }
-            if self.joint && seat.voted() {
+            if seat.voted() {
                 old.push(value);
             }
-        }
-        if !self.joint {
-            return new.reached(self.need_new);
         }
         let old = old.reached(self.need_old);
         if planted(Plant::OldMajorityAlone) { old } else { old.min(new.reached(self.need_new)) }
