@@ -50,9 +50,16 @@ impl Raft {
         self.timeout_ns = self.draw_timeout_ns();
         self.election_due_ns = now_ns + self.timeout_ns;
         out.set_timer(Timer::Election, self.election_due_ns);
-        if self.active.is_alone() {
+        if self.waits_for_nobody() {
             self.campaign(now_ns, out);
         }
+    }
+
+    /// Whether this member decides alone and is known to: no leader of before can still hold a lease then. A configuration that makes it the
+    /// sole voter and is not known to be committed may come from a leader that it takes out, which goes on until it learns of the commit,
+    /// and answers reads by a lease that relies on this member's silence.
+    fn waits_for_nobody(&self) -> bool {
+        self.active.is_alone() && self.active.index <= self.commit
     }
 
     pub(super) fn draw_timeout_ns(&mut self) -> u64 {
@@ -79,7 +86,7 @@ impl Raft {
         }
         // The timer is looked after only when it fires; a message from the leader just notes the time.
         let mut due_ns = self.election_due_ns;
-        if !self.active.is_alone() {
+        if !self.waits_for_nobody() {
             due_ns = due_ns.max(self.last_contact_ns + self.config.election_timeout_ns());
         }
         if self.leader.is_some() && now_ns < self.last_contact_ns + self.timeout_ns {
@@ -120,7 +127,7 @@ impl Raft {
         }
         assert!(!self.is_leader(), "a leader does not campaign");
         assert!(
-            self.active.is_alone() || now_ns >= self.last_contact_ns + self.config.election_timeout_ns(),
+            self.waits_for_nobody() || now_ns >= self.last_contact_ns + self.config.election_timeout_ns(),
             "nobody campaigns while a lease may hold"
         );
         self.counters.pre_votes += 1;
