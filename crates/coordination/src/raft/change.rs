@@ -162,13 +162,14 @@ impl Raft {
         assert!(!self.memberships.is_empty(), "one configuration is always in use");
     }
 
-    /// A snapshot took the place of all up to `base`; `members` is its configuration, empty if it has none. What the tail still holds stays.
+    /// A snapshot took the place of all up to `base`; `members` is its configuration. If that is empty no entry up to `base` holds one, so the
+    /// first that this member knows still stands; what its own log held since then is not the group's.
     pub(super) fn take_memberships(&mut self, base: u64, members: &Bytes) {
         assert!(self.tail.base().index == base, "the tail begins with the snapshot");
         let last = self.tail.last().index;
         let membership = match Membership::decode(members) {
             Ok(membership) => membership,
-            Err(_) => self.membership_at(base).clone(),
+            Err(_) => self.memberships[0].1.clone(),
         };
         self.counters.configurations_by_snapshot += u64::from(membership != *self.membership_at(base));
         self.memberships.retain(|(at, _)| *at > base && *at <= last);

@@ -195,11 +195,14 @@ impl Change {
         self.learn.len() + self.promote.len() + self.remove.len()
     }
 
-    /// Whether it names at least one node, none twice, and not more than a group has seats for, twice.
+    /// Whether it names at least one node, none twice, and not more than a group has seats for, twice. Too long a list is not looked at.
     fn is_sound(&self) -> bool {
+        if !(1..=2 * SEATS_MAX).contains(&self.len()) {
+            return false;
+        }
         let ids = || self.learn.iter().map(|(id, _)| id).chain(&self.promote).chain(&self.remove);
         let twice = ids().enumerate().any(|(at, id)| ids().take(at).any(|other| other == id));
-        (1..=2 * SEATS_MAX).contains(&self.len()) && !twice && ids().all(|id| *id != 0)
+        !twice && ids().all(|id| *id != 0)
     }
 }
 
@@ -251,6 +254,11 @@ impl Membership {
     #[must_use]
     pub fn voters(&self) -> usize {
         self.members.iter().filter(|member| member.seat.votes()).count()
+    }
+
+    /// How many vote among the old voters; as many as among the new unless it is joint.
+    fn old_voters(&self) -> usize {
+        self.members.iter().filter(|member| member.seat.voted()).count()
     }
 
     /// How many are a majority of the new voters.
@@ -379,18 +387,22 @@ impl Membership {
     }
 
     /// Its bytes.
+    ///
+    /// # Panics
+    /// If nobody votes in it: that is what a node knows that has just joined, and no configuration.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let rows = self.members.iter().map(|m| (m.id.0, m.incarnation.0, m.seat.byte()));
         let rows: Vec<(u64, u64, u8)> = rows.collect();
-        assert!(rows.len() <= SEATS_MAX, "what is written can be read back");
+        assert!(rows.len() <= SEATS_MAX && self.voters() > 0, "what is written can be read back");
         postcard::to_allocvec(&(VERSION, rows)).expect("a vector takes any membership")
     }
 
     /// Reads back what [`Membership::encode`] wrote.
     ///
     /// # Errors
-    /// [`DecodeError`] for anything else: another version, no voters, more members than a group may have, a node that stands twice.
+    /// [`DecodeError`] for anything else: another version; no voters or too many, old or new; more members than a group may have; a node
+    /// that stands twice, or has the operator's number.
     pub fn decode(bytes: &[u8]) -> Result<Membership, DecodeError> {
         let error = DecodeError::new("a group's membership");
         let (version, rows): (u8, Vec<(u64, u64, u8)>) =
@@ -402,9 +414,12 @@ impl Membership {
         }
         let membership = Membership { members };
         let rising = membership.members.windows(2).all(|pair| pair[0].id < pair[1].id);
-        let sound = version == VERSION && rising && membership.members.len() <= SEATS_MAX;
-        let voters = membership.voters();
-        if sound && (1..=MEMBERS_MAX).contains(&voters) { Ok(membership) } else { Err(error) }
+        let named = membership.members.iter().all(|member| member.id.0 != 0);
+        let few = membership.members.len() <= SEATS_MAX;
+        // Each majority is one of somebody.
+        let counted = [membership.voters(), membership.old_voters()];
+        let decided = counted.iter().all(|voters| (1..=MEMBERS_MAX).contains(voters));
+        if version == VERSION && rising && named && few && decided { Ok(membership) } else { Err(error) }
     }
 
     /// The same, of bytes that were looked at where they came in.
@@ -429,7 +444,7 @@ pub(super) struct Active {
 impl Active {
     pub(super) fn new(membership: Membership, index: u64, id: NodeId, incarnation: Incarnation) -> Active {
         let own = membership.member(id).filter(|member| member.incarnation == incarnation);
-        let old = membership.members.iter().filter(|member| member.seat.voted()).count();
+        let old = membership.old_voters();
         assert!(membership.voters() <= MEMBERS_MAX && old <= MEMBERS_MAX, "voters are few");
         assert!(membership.is_joint() || membership.voters() == old, "one set of voters unless joint");
         Active {

@@ -66,8 +66,10 @@ impl Raft {
         self.compact_wanted = false;
         self.checkpoint_pending = true;
         self.counters.checkpoints += 1;
-        let members = self.membership_at(self.delivered).encode();
-        out.checkpoint(meta.encode_with(&members));
+        let members = self.membership_at(self.delivered);
+        // A node that joined, and has not come to the first configuration of the log, knows none: as before a first change, the founders'.
+        let meta = if members.voters() == 0 { meta.encode() } else { meta.encode_with(&members.encode()) };
+        out.checkpoint(meta);
     }
 
     fn sends_snapshot(&self) -> bool {

@@ -5,7 +5,8 @@ use std::vec::Vec;
 use keypact_protocol::{Incarnation, NodeId};
 use proptest::prelude::*;
 
-use crate::raft::{Change, ChangeRefusal, Membership, Seat};
+use crate::raft::membership::Active;
+use crate::raft::{Change, ChangeRefusal, MEMBERS_MAX, Membership, Seat};
 
 fn founding(count: u64) -> Membership {
     Membership::founding(&(1..=count).map(|id| (NodeId(id), Incarnation(1))).collect::<Vec<_>>())
@@ -46,6 +47,9 @@ fn changes_that_name_the_wrong_nodes_are_refused() {
     }
     let all = (1..=3).fold(change(), |change, id| change.remove(NodeId(id)));
     assert_eq!(group.changed(&all), Err(ChangeRefusal::WouldLoseQuorum { alive: 0, quorum: 1 }));
+    // Not even looked at: what is named twice is looked for in a list of bounded length only.
+    let endless = (1..=1_000_000).fold(change(), |change, id| change.promote(NodeId(id)));
+    assert_eq!(group.changed(&endless), Err(ChangeRefusal::Nothing));
     let five = (5..=8).fold(change(), |change, id| change.learn(NodeId(id), Incarnation(1)));
     assert_eq!(group.changed(&five), Err(ChangeRefusal::TooMany));
 }
@@ -90,6 +94,38 @@ fn change() -> impl Strategy<Value = Change> {
     })
 }
 
+/// Whatever is read can be counted by, comes to its end, and can be written again.
+fn assert_usable(group: &Membership) {
+    let active = Active::new(group.clone(), 1, NodeId(1), Incarnation(1));
+    let others = group.members().iter().filter(|member| active.own.is_none() || member.id != NodeId(1));
+    assert_eq!(active.reached(7, others.map(|member| (member.seat, 7))), 7);
+    assert!(group.settled().voters() > 0 && group.decides(|_| true) && !group.decides(|_| false));
+    assert_eq!(Membership::decode(&group.encode()), Ok(group.clone()));
+}
+
+/// Each would be a majority of nobody, or of more than are counted.
+#[test]
+fn memberships_that_nobody_decides_by_are_not_read() {
+    let read = |rows: &[(u64, u64, u8)]| Membership::decode(&postcard::to_allocvec(&(1_u8, rows)).unwrap());
+    let (voter, learner, joining, leaving) = (0_u8, 1_u8, 2_u8, 3_u8);
+    let many = |seat: u8| (2..=MEMBERS_MAX as u64 + 1).map(move |id| (id, 1, seat)).collect::<Vec<_>>();
+    assert!(read(&[(1, 1, voter)]).is_ok() && read(&[(1, 1, joining), (2, 1, leaving)]).is_ok());
+    for rows in [
+        std::vec![],
+        std::vec![(1, 1, learner)],
+        std::vec![(1, 1, joining)],
+        std::vec![(1, 1, leaving)],
+        std::vec![(0, 1, voter)],
+        std::vec![(1, 1, 4)],
+        std::vec![(2, 1, voter), (1, 1, voter)],
+        std::vec![(1, 1, voter), (1, 2, voter)],
+        [std::vec![(1, 1, voter)], many(leaving)].concat(),
+        [std::vec![(1, 1, voter)], many(joining)].concat(),
+    ] {
+        assert!(read(&rows).is_err(), "{rows:?}");
+    }
+}
+
 proptest! {
     /// By trying all sets of nodes: whoever decides by one step of a change shares a node with whoever decides by the step before or after.
     #[test]
@@ -119,7 +155,18 @@ proptest! {
     #[test]
     fn garbage_is_no_membership_or_a_sound_one(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
         if let Ok(group) = Membership::decode(&bytes) {
-            prop_assert!(group.voters() > 0);
+            assert_usable(&group);
+        }
+    }
+
+    /// Rows of any ids and seats, which random bytes seldom are.
+    #[test]
+    fn rows_are_no_membership_or_a_sound_one(rows in prop::collection::vec((0_u64..14, 0_u64..3, 0_u8..5), 0..14)) {
+        let mut rows = rows;
+        rows.sort_unstable();
+        rows.dedup_by_key(|(id, ..)| *id);
+        if let Ok(group) = Membership::decode(&postcard::to_allocvec(&(1_u8, rows)).unwrap()) {
+            assert_usable(&group);
         }
     }
 }
