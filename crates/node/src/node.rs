@@ -137,6 +137,10 @@ impl Node {
 
     /// Takes one input.
     pub fn handle(&mut self, input: NodeInput, context: Context, out: &mut impl Outside) {
+        if let NodeInput::Peer { from, message: PeerMessage::Heartbeats { wall_ms, .. } } = &input {
+            // Before time is bounded: the votes that make this node lead may come in the very message that brings a majority's clocks.
+            self.hear_clock(*from, *wall_ms, context);
+        }
         let context = self.clocks.bound(context);
         match input {
             NodeInput::Command { session, seq, command } => self.command(session, seq, command, context, out),
@@ -273,14 +277,18 @@ impl Node {
         }
     }
 
+    fn hear_clock(&mut self, from: NodeId, wall_ms: u64, context: Context) {
+        let members = &self.config.members;
+        if from != self.config.id && members.iter().any(|member| member.node_id() == from) {
+            self.clocks.hear(from, wall_ms, context.now_ns);
+        }
+    }
+
     fn peer(&mut self, from: NodeId, message: PeerMessage, context: Context, out: &mut impl Outside) {
         self.note_reachable(from);
         match message {
             PeerMessage::Group { group, message } => self.group_message(from, group, message, context, out),
-            PeerMessage::Heartbeats { wall_ms, lines } => {
-                if self.config.members.iter().any(|m| m.node_id() == from && from != self.config.id) {
-                    self.clocks.hear(from, wall_ms, context.now_ns);
-                }
+            PeerMessage::Heartbeats { lines, .. } => {
                 for (group, message) in lines {
                     self.group_message(from, group, message, context, out);
                 }

@@ -1,7 +1,10 @@
 //! Time of a group: keys that expire while nobody asks for anything, and leaders whose wall clocks are wrong.
 
+use keypact_coordination::raft::{Body, Message, OPERATOR};
+use keypact_protocol::{Incarnation, NodeId};
+
 use super::cluster::Cluster;
-use crate::Reads;
+use crate::{DEFAULT, NodeInput, PeerMessage, Reads};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -108,4 +111,29 @@ fn a_wrong_clock_is_bounded_from_a_leaders_first_entry_on() {
         assert_eq!(cluster.run(leader, 1, "GET k"), "_", "{skewed} by {skew_ms}: time goes on");
     }
     assert_eq!(wrong_leaders, 2, "the same node wins in each of these stories");
+}
+
+/// Who is handed leadership asks for no pre-votes, so it may know nobody's clock before the votes come; if it has just started not even its
+/// leader's. Guards against a first entry that is stamped before the clock which came with the deciding vote is heard.
+#[test]
+fn a_wrong_clock_is_bounded_when_leadership_is_handed_over() {
+    for (count, skew_ms) in [(3, DAY_MS), (3, -DAY_MS), (5, DAY_MS), (5, -DAY_MS)] {
+        let mut cluster = Cluster::new(count, Reads::Lease);
+        let (leader, heir) = cluster.pair();
+        cluster.skews_ms.insert(heir, skew_ms);
+        cluster.crash(heir, false);
+        cluster.start(heir);
+        // An entry tells the new life who leads, and no clock.
+        assert_eq!(cluster.run(leader, 1, "SET k v PX 5000"), "+OK");
+        let body = Body::Transfer { to: NodeId(heir) };
+        let message = Message { term: 0, incarnation: Incarnation(0), body };
+        let message = PeerMessage::Group { group: DEFAULT, message };
+        cluster.input(leader, NodeInput::Peer { from: OPERATOR, message });
+        cluster.settle();
+        assert_eq!(cluster.leader(), Some(heir), "{count} nodes");
+        assert!(cluster.raft(heir).commit_index() >= cluster.raft(heir).term_start().expect("it leads"));
+        let stamp_ms = cluster.nodes[&heir].partition().applied_stamp_ms();
+        assert!(stamp_ms.abs_diff(cluster.wall_ms) <= 500 + 100, "{count} nodes, {skew_ms}: {stamp_ms}");
+        assert_eq!(cluster.run(heir, 2, "GET k"), "v");
+    }
 }
