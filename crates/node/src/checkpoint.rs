@@ -12,6 +12,9 @@ use crate::replica::{CheckpointUnderWay, Incoming, Install, Machine};
 /// Largest chunk, bytes.
 const CHUNK_BYTES: usize = 256 * 1024;
 
+/// First chunks of abandoned snapshots for which the disk may owe an answer when another snapshot begins.
+const STALE_FIRST_CHUNKS_MAX: u32 = 8;
+
 impl Node {
     /// The protocol asks for a checkpoint of all that was delivered so far, which is all that was applied.
     pub(crate) fn begin_checkpoint(&mut self, at: usize, meta: Bytes, out: &mut impl Outside) {
@@ -79,6 +82,10 @@ impl Node {
             let before = replica.install.take();
             // Its answer would look like the one about this snapshot's first chunk.
             replica.stale_first_chunks += u32::from(before.is_some_and(|install| install.writing == Some(0)));
+            // While the disk hangs one leader after another, or newer checkpoints of one, may each begin anew: what is asked has a limit.
+            if replica.stale_first_chunks > STALE_FIRST_CHUNKS_MAX {
+                return None;
+            }
             replica.install =
                 Some(Install { meta, incoming, next_chunk: 0, writing: None, last_chunk: None });
         }

@@ -18,9 +18,9 @@ use tokio::sync::mpsc;
 /// Bytes that may be written at once.
 const BURST_BYTES: u64 = 256 << 10;
 
-/// Jobs that may wait. Of its own checkpoint and of a snapshot that comes in a group asks for one thing at a time, and an `Abort` ends
-/// either, so these are few; what is read for peers is limited below, since a new leader asks anew while the disk still owes answers to
-/// the one before.
+/// Jobs that may wait. Of its own checkpoint a group asks for one thing at a time, and an `Abort` ends it; of snapshots that come a group
+/// writes one, and the node lets few others take its place before that is answered. So these are few; what is read for peers is limited
+/// below, since a new leader asks anew while the disk still owes answers to the one before.
 const JOBS: usize = 256;
 /// Reads that may wait; for more the node is told that they failed, and asks again later.
 const READS: usize = 128;
@@ -81,12 +81,12 @@ impl CheckpointThread {
     /// Asks for something; never waits.
     ///
     /// # Panics
-    /// If a group asks for more than one thing at a time, a bug.
+    /// If groups ask for more than the node lets them, a bug.
     pub(crate) fn ask(&self, job: Job) {
         match self.jobs.as_ref().expect("open until it is dropped").try_send(job) {
             // If the thread is gone its answers' channel is closed, by which the node learns it.
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => panic!("a group asks for one thing at a time"),
+            Err(TrySendError::Full(_)) => panic!("a group asks for few things at a time"),
         }
     }
 

@@ -200,6 +200,48 @@ fn a_late_answer_of_an_abandoned_snapshot_installs_nothing() {
     assert_eq!(cluster.raft(lagging).delivered_index(), state(&cluster, lagging).0);
 }
 
+/// While the disk takes nothing, each new checkpoint of the leader makes the snapshot begin anew. Guards the disk's queue, which is short,
+/// and the answers: those about abandoned snapshots must not be taken for others'.
+#[test]
+fn snapshots_that_begin_anew_are_few_while_the_disk_hangs() {
+    let mut cluster = small(3);
+    let (leader, lagging) = cluster.pair();
+    cluster.network(
+        move |packet| {
+            if packet.from == lagging || packet.to == lagging { Fate::Lost } else { Fate::Arrives }
+        },
+    );
+    let value = "v".repeat(8_000);
+    for _ in 0..12 {
+        assert_eq!(cluster.run(leader, 5, &format!("SET a {value}")), "+OK");
+    }
+    cluster.worlds.get_mut(&lagging).expect("it has a folder").checkpoints_hang = true;
+    cluster.network(move |packet| {
+        let mut message = packet.message.clone();
+        match chunk_of(&mut message) {
+            Some(_) if packet.to == lagging => Fate::Waits,
+            _ => Fate::Arrives,
+        }
+    });
+    cluster.until(|cluster| !cluster.waiting.is_empty());
+    let real = cluster.waiting.remove(0);
+    for earlier_ms in (1..=300).rev() {
+        let mut other = real.clone();
+        let chunk = chunk_of(&mut other.message).expect("only chunks wait");
+        chunk.last = false;
+        let (meta, members) = CheckpointMeta::decode_with(&chunk.meta).expect("a sender's meta");
+        chunk.meta = CheckpointMeta { stamp_ms: meta.stamp_ms - earlier_ms, ..meta }.encode_with(&members);
+        cluster.deliver(other);
+    }
+    let owed = cluster.worlds[&lagging].owed_answers();
+    assert!((2..=10).contains(&owed), "the disk owes {owed} answers");
+    cluster.worlds.get_mut(&lagging).expect("it has a folder").checkpoints_hang = false;
+    cluster.network_heals();
+    cluster.until(|cluster| state(cluster, lagging) == state(cluster, leader));
+    assert_eq!(cluster.nodes[&lagging].counters().snapshots_installed, 1);
+    assert_eq!(cluster.nodes[&lagging].replicas[1].stale_first_chunks, 0);
+}
+
 /// Answers about groups and checkpoints that are not there are passed over.
 #[test]
 fn answers_about_nothing_are_passed_over() {

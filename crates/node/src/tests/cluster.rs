@@ -35,6 +35,13 @@ pub(super) struct World {
     pub(super) checkpoints_hang: bool,
 }
 
+impl World {
+    /// Answers about checkpoints and snapshots that the disk has yet to give.
+    pub(super) fn owed_answers(&self) -> usize {
+        self.answers.len()
+    }
+}
+
 impl Outside for World {
     fn append(&mut self, group: GroupId, record: &raft::Record) -> Lsn {
         self.log.push((group, encoded(record)));
