@@ -115,7 +115,7 @@ impl Node {
         let refusal = match why {
             Refusal::Overloaded => Some(Resolution::Overloaded),
             Refusal::TooLarge => Some(Resolution::Value(too_large_error())),
-            Refusal::NotLeader { .. } | Refusal::NoQuorum => None,
+            Refusal::NotLeader { .. } | Refusal::NoQuorum | Refusal::NotYet | Refusal::Lost => None,
         };
         match self.pending.remove(id) {
             Some(Pending::Read { place, command }) => {

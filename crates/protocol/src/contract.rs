@@ -142,6 +142,13 @@ pub enum ReadLevel {
     Linearizable,
     /// The same, by the leader's lease where the clocks' drift bound allows it; otherwise confirmed with a majority.
     Lease,
+    /// Sees at least the write that this token names, and so a session its own writes, at any replica.
+    Session {
+        /// The term or epoch in which the write was made.
+        epoch: u64,
+        /// Its index.
+        index: u64,
+    },
     /// Whatever this replica has applied.
     Stale,
 }
@@ -184,6 +191,10 @@ pub enum Refusal {
     NoQuorum,
     /// The command is larger than the group's limit.
     TooLarge,
+    /// This replica has not applied the write that a session's token names. Another one may have, or this one later.
+    NotYet,
+    /// The write that a session's token names was lost; no replica will ever have it.
+    Lost,
 }
 
 /// A command that has its place in the group's order, given to the parent to apply.

@@ -26,6 +26,13 @@ impl Raft {
             // Early: any state will do.
             return out.reply_early(Reply::ReadFrom { id, index: 0 });
         }
+        if let ReadLevel::Session { index, .. } = level {
+            if index > self.commit {
+                return self.refuse(id, Refusal::NotYet, out);
+            }
+            // Early: what is committed stays so, whoever has it.
+            return out.reply_early(Reply::ReadFrom { id, index });
+        }
         let leader: Option<NodeId> = self.leader;
         let State::Leader(state) = &self.state else {
             return self.refuse(id, Refusal::NotLeader { leader }, out);

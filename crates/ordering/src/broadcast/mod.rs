@@ -344,7 +344,9 @@ fn on_read<O: Order>(id: RequestId, level: ReadLevel, out: &mut impl Sink<Broadc
     // Early: nothing rests on what this member wrote.
     out.reply_early(match level {
         ReadLevel::Stale => Reply::ReadFrom { id, index: 0 },
-        ReadLevel::Linearizable | ReadLevel::Lease => Reply::Refused { id, why: Refusal::NoQuorum },
+        ReadLevel::Linearizable | ReadLevel::Lease | ReadLevel::Session { .. } => {
+            Reply::Refused { id, why: Refusal::NoQuorum }
+        }
     });
 }
 

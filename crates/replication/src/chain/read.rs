@@ -61,6 +61,13 @@ impl Chain {
             // Early: any state will do.
             return out.reply_early(Reply::ReadFrom { id, index: 0 });
         }
+        if let ReadLevel::Session { index, .. } = level {
+            if index > self.commit {
+                return self.refuse(id, Refusal::NotYet, out);
+            }
+            // Early: what is committed stays so, whoever has it.
+            return out.reply_early(Reply::ReadFrom { id, index });
+        }
         if self.state != MemberState::Serving {
             return self.refuse(id, Refusal::NotLeader { leader: self.head_node() }, out);
         }

@@ -111,7 +111,7 @@ fn request<S: Story>(stage: &mut Stage<S>, rest: &str) -> Result<(), String> {
             };
             stage.read(index, read_level(level)?, key)
         }
-        _ => Err("`propose TEXT`, or `read linearizable|lease|stale [key=N]`".into()),
+        _ => Err("`propose TEXT`, or `read linearizable|lease|stale|INDEX@EPOCH [key=N]`".into()),
     }
 }
 
@@ -120,8 +120,16 @@ fn read_level(text: &str) -> Result<ReadLevel, String> {
         "linearizable" => Ok(ReadLevel::Linearizable),
         "lease" => Ok(ReadLevel::Lease),
         "stale" => Ok(ReadLevel::Stale),
-        _ => Err(format!("`{text}`: `linearizable`, `lease` or `stale`")),
+        _ => session_level(text).ok_or_else(|| {
+            format!("`{text}`: `linearizable`, `lease`, `stale`, or `INDEX@EPOCH` of a write")
+        }),
     }
+}
+
+/// `7@2`: a read that sees entry 7 of epoch 2.
+fn session_level(text: &str) -> Option<ReadLevel> {
+    let (index, epoch) = text.split_once('@')?;
+    Some(ReadLevel::Session { epoch: epoch.parse().ok()?, index: index.parse().ok()? })
 }
 
 /// Takes what is in flight on these links; of held ones too, since they are named.
