@@ -67,6 +67,9 @@ plants! {
     // Leader-follower.
     (ServesPastLease, "serves-past-lease", "leader-follower", "a leader serves past the end of its lease"),
     (UnacknowledgedVisible, "unacknowledged-visible", "leader-follower", "data is visible before enough followers have it"),
+    (DivergentTailKept, "divergent-tail-kept", "leader-follower", "a follower keeps its own entries where the leader has others"),
+    (PromotesUnsealed, "promotes-unsealed", "leader-follower", "the next member is promoted without asking where the logs end"),
+    (LeaderRestartsInEpoch, "leader-restarts-in-epoch", "leader-follower", "a leader that was restarted leads its epoch again"),
     // Chain.
     (ChainTailAcknowledgesEarly, "chain-tail-acknowledges-early", "chain", "the tail commits before its own disk has the entry"),
     (ChainStaleEpoch, "chain-stale-epoch", "chain", "messages and layouts of an older epoch are taken"),

@@ -26,6 +26,13 @@ fn value<'a>(words: &[&'a str], key: &str) -> Result<&'a str, String> {
         .ok_or_else(|| format!("`{key}=` is missing"))
 }
 
+/// `4@1`: entry 4 of epoch 1.
+fn said_place(text: &str) -> Result<Position, String> {
+    let parts =
+        text.split_once('@').and_then(|(index, term)| Some((index.parse().ok()?, term.parse().ok()?)));
+    parts.map(|(index, term)| Position { index, term }).ok_or_else(|| format!("`{text}` is no place"))
+}
+
 fn number(words: &[&str], key: &str) -> Result<u64, String> {
     value(words, key)?.parse().map_err(|_| format!("`{key}=` is no number"))
 }
@@ -56,6 +63,8 @@ impl Story for LeaderFollowerStory {
             (false, None) => "follows nobody".into(),
         };
         let diverged = if member.is_diverged() { ", diverged" } else { "" };
+        let fresh = member.fresh_as_of_ns().map(|at_ns| format!(", as fresh as at {} ms", at_ns / 1_000_000));
+        let diverged = fresh.unwrap_or_default() + diverged;
         format!(
             "epoch {} {role}, last {}, visible {}{diverged}",
             member.epoch(),
@@ -66,17 +75,19 @@ impl Story for LeaderFollowerStory {
 
     fn message(&self, message: &Message) -> String {
         let what = match &message.body {
-            Body::Append { prev, entries, commit } if entries.is_empty() => {
+            Body::Append { prev, entries, commit, .. } if entries.is_empty() => {
                 format!("heartbeat after {} visible {commit}", place(*prev))
             }
-            Body::Append { prev, entries, commit } => {
+            Body::Append { prev, entries, commit, .. } => {
                 format!("append after {} {entries:?} visible {commit}", place(*prev))
             }
-            Body::AppendReply(AppendOutcome::Match { index }) => format!("match {index}"),
-            Body::AppendReply(AppendOutcome::Conflict { prev_index, next }) => {
-                format!("conflict at {prev_index}, try {next}")
-            }
-            Body::AppendReply(AppendOutcome::Diverged { agreed }) => format!("diverged after {agreed}"),
+            Body::AppendReply { outcome, .. } => match outcome {
+                AppendOutcome::Match { index } => format!("match {index}"),
+                AppendOutcome::Conflict { prev_index, next } => {
+                    format!("conflict at {prev_index}, try {next}")
+                }
+                AppendOutcome::Diverged { agreed } => format!("diverged after {agreed}"),
+            },
             Body::Snapshot { chunk, .. } => {
                 format!("chunk {}{}", chunk.chunk, if chunk.last { ", the last" } else { "" })
             }
@@ -90,27 +101,40 @@ impl Story for LeaderFollowerStory {
                 format!("snapshot up to {index} installed")
             }
             Body::Seal => "seal".into(),
-            Body::Sealed { last } => format!("sealed, last {}", place(*last)),
-            Body::Assign { leader } => format!("assign {leader}"),
-            Body::Renew { sent_ns } => format!("renew, asked at {} ms", sent_ns / 1_000_000),
-            Body::Grant { sent_ns, lease_ns } => {
-                format!("grant {} ms from {} ms", lease_ns / 1_000_000, sent_ns / 1_000_000)
+            Body::Sealed { last, visible } => format!("sealed, last {}, visible {visible}", place(*last)),
+            Body::Assign { leader, after } => format!("assign {leader} after {}", place(*after)),
+            Body::Tail { last, before, entries } => {
+                format!("tail up to {}, after {} {entries:?}", place(*last), place(*before))
+            }
+            Body::Noted { last } => format!("noted, up to {}", place(*last)),
+            Body::Renew { sent_ns, last } => {
+                format!("renew, asked at {} ms, last {last}", sent_ns / 1_000_000)
+            }
+            Body::Resigned => "resigned".into(),
+            Body::Grant { sent_ns, lease_ns, allowed } => {
+                let (lease_ms, sent_ms) = (lease_ns / 1_000_000, sent_ns / 1_000_000);
+                format!("grant {lease_ms} ms from {sent_ms} ms, up to {allowed}")
             }
         };
         format!("epoch {} {what}", message.epoch)
     }
 
-    /// `seal epoch=2`, `assign n2 epoch=2`, `grant epoch=2 sent_ms=0 lease_ms=500`.
+    /// `seal epoch=2`, `assign n2 after=4@1 epoch=2`, `noted last=5@1 epoch=2`, `grant epoch=2 sent_ms=0 lease_ms=500 [allowed=10]`.
     fn said(&self, text: &str) -> Result<Message, String> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let body = match words.first().copied() {
             Some("seal") => Body::Seal,
-            Some("assign") => Body::Assign { leader: node(words.get(1).copied().unwrap_or(""))? },
+            Some("assign") => Body::Assign {
+                leader: node(words.get(1).copied().unwrap_or(""))?,
+                after: said_place(value(&words, "after")?)?,
+            },
+            Some("noted") => Body::Noted { last: said_place(value(&words, "last")?)? },
             Some("grant") => Body::Grant {
                 sent_ns: number(&words, "sent_ms")? * 1_000_000,
                 lease_ns: number(&words, "lease_ms")? * 1_000_000,
+                allowed: value(&words, "allowed").map_or(Ok(1_000), |_| number(&words, "allowed"))?,
             },
-            _ => return Err(format!("`{text}`: `seal`, `assign` or `grant`")),
+            _ => return Err(format!("`{text}`: `seal`, `assign`, `noted` or `grant`")),
         };
         Ok(Message { epoch: number(&words, "epoch")?, body })
     }

@@ -68,12 +68,10 @@ pub(super) fn leader_follower(
     let config = |id: &NodeId| {
         let member = leader_follower::Config::new(*id, members.clone(), acks);
         let assigner = AssignerConfig {
-            members: members.clone(),
-            acks,
-            epoch: member.epoch,
-            leader: member.leader,
+            group: leader_follower::SuccessionConfig::new(members.clone(), acks),
             lease_ns,
             drift_bound_ppm: member.drift_bound_ppm,
+            force_after_ns: (acks == 0).then_some(lease_ns),
         };
         let catalog = (*id == catalog_at).then_some(assigner);
         ProcessConfig { protocol: SeatConfig { member, catalog_at, catalog }, pending_limit: 100_000 }

@@ -5,15 +5,20 @@
 //! nothing applied that was refused, and that all become equal in the end. If no promotion was needed, everything is checked.
 
 mod assigner;
+mod board;
+mod sessions;
+mod spans;
+mod truth;
+mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keypact_checker::{ModelKind, Value};
 use keypact_protocol::{NodeId, ReadLevel};
-use keypact_replication::leader_follower::{Config, Counters as MemberCounters, LeaderFollowerInvariants};
+use keypact_replication::leader_follower::{Config, SuccessionConfig};
 use keypact_simulator::{
-    ClientEffects, ClientId, Clients, Counters, FaultKind, FaultSet, Kv, KvClients, KvCommand, KvOutcome,
-    KvWork, Limits, MILLISECOND_NS, MachineReply, MachineRequest, Observer, ProcessConfig, ProtocolProcess,
+    ClientEffects, ClientId, Clients, FaultKind, FaultSet, Kv, KvClients, KvCommand, KvOutcome, KvWork,
+    Limits, MILLISECOND_NS, MachineOutcome, MachineReply, MachineRequest, ProcessConfig, ProtocolProcess,
     Random, RecordDisk, SECOND_NS, Scenario, Setup, Swarm, Tally, Violation, Workload, World,
 };
 
@@ -21,9 +26,12 @@ use super::judge::check_history;
 use super::pace::let_laggards_catch_up;
 use super::raft::registers;
 use super::seat::{Seat, SeatConfig};
+use board::SharedBoard;
+use sessions::Sessions;
 
 pub use assigner::Assigner;
 pub(crate) use assigner::AssignerConfig;
+pub use watch::LeaderFollowerWatch;
 
 /// A member, and its catalog.
 pub type LeaderFollowerSeat = Seat<Assigner>;
@@ -114,14 +122,22 @@ impl Scenario for LeaderFollowerScenario {
             drawn.acks = random.pick(&[0, 1, 1]);
         }
         let catalog_at = random.pick(&members);
+        let lease_ns = lease_ms * MILLISECOND_NS;
+        // Without acknowledgements there is nothing to wait for but the members that can be had; with them an operator may lose patience.
+        let impatient = drawn.acks > 0 && random.chance(150_000);
         let assigner = AssignerConfig {
-            members: members.clone(),
-            acks: drawn.acks,
-            epoch: drawn.epoch,
-            leader: drawn.leader,
-            lease_ns: lease_ms * MILLISECOND_NS,
+            group: SuccessionConfig {
+                epoch: drawn.epoch,
+                leader: drawn.leader,
+                allowance: random.pick(&[20, 200, 1 << 20]),
+                ..SuccessionConfig::new(members.clone(), drawn.acks)
+            },
+            lease_ns,
             drift_bound_ppm: drawn.drift_bound_ppm,
+            force_after_ns: (drawn.acks == 0 || impatient).then_some(lease_ns),
         };
+        // One member alone has nobody to lose anything to.
+        let keeps_all = (drawn.acks > 0 && !impatient) || members.len() == 1;
         let config = |id: &NodeId| SeatConfig {
             member: Config { id: *id, ..drawn.clone() },
             catalog_at,
@@ -129,17 +145,24 @@ impl Scenario for LeaderFollowerScenario {
         };
         let configs =
             members.iter().map(|id| ProcessConfig { protocol: config(id), pending_limit: 256 }).collect();
+        let board = SharedBoard::default();
+        let first_key = workload.lists + workload.counters + workload.registers;
+        let sessions = random.below(3) as u32;
+        let sessions = Sessions::new(workload.clients, first_key, sessions, 200, board.clone());
+        let kept_acks = if keeps_all { drawn.acks } else { 0 };
         Setup {
             swarm,
             configs,
             disks: members.iter().map(|_| RecordDisk::default()).collect(),
+            observer: LeaderFollowerWatch::new(&members, kept_acks, sessions.keys(), board.clone()),
             clients: LeaderFollowerClients {
                 inner: KvClients::new(workload),
-                // One member alone has nobody to lose anything to.
-                keeps_all: drawn.acks > 0 || members.len() == 1,
+                sessions,
+                board,
+                answered: BTreeMap::new(),
+                keeps_all,
                 first_epoch: drawn.epoch,
             },
-            observer: LeaderFollowerWatch::new(&members, drawn.acks),
         }
     }
 
@@ -148,14 +171,19 @@ impl Scenario for LeaderFollowerScenario {
         world: &World<Process, LeaderFollowerClients, LeaderFollowerWatch>,
     ) -> Result<u64, Violation> {
         let clients = world.clients();
+        clients.sessions.judge()?;
+        let processes = world.observer().members().filter_map(|node| world.process(node));
+        for catalog in processes.filter_map(|process| process.protocol().settled_catalog()) {
+            world.observer().truth().judge(catalog.group())?;
+        }
         if !clients.keeps_all {
-            return Ok(0);
+            return world.observer().spans().judge(&clients.inner, &clients.answered);
         }
         check_history(&registers(&clients.inner)?, &ModelKind::CasRegister, &Value::Integer(0))
     }
 
     fn sometimes(&self) -> &'static [&'static str] {
-        &SOMETIMES
+        &watch::SOMETIMES
     }
 }
 
@@ -163,6 +191,10 @@ impl Scenario for LeaderFollowerScenario {
 #[derive(Debug)]
 pub struct LeaderFollowerClients {
     inner: KvClients,
+    sessions: Sessions,
+    board: SharedBoard,
+    /// In which epoch an answer was given, by client and when it came.
+    answered: BTreeMap<(u32, u64), u64>,
     /// Nothing acknowledged may be lost.
     keeps_all: bool,
     first_epoch: u64,
@@ -201,14 +233,18 @@ type Out = ClientEffects<Process>;
 
 impl Clients<Process> for LeaderFollowerClients {
     fn len(&self) -> u32 {
-        Clients::<Process>::len(&self.inner)
+        Clients::<Process>::len(&self.inner) + self.sessions.len()
     }
 
     fn start(&mut self, nodes: &[NodeId], random: &mut Random, out: &mut Out) {
         self.inner.start(nodes, random, out);
+        self.sessions.start(nodes, random, out);
     }
 
     fn wake(&mut self, now_ns: u64, client: ClientId, token: u64, random: &mut Random, out: &mut Out) {
+        if self.sessions.has(client) {
+            return self.sessions.wake(now_ns, client, token, random, out);
+        }
         self.inner.wake(now_ns, client, token, random, out);
     }
 
@@ -221,6 +257,13 @@ impl Clients<Process> for LeaderFollowerClients {
         random: &mut Random,
         out: &mut Out,
     ) {
+        let epoch = self.board.borrow_mut().answered.remove(&(client, reply.token));
+        if self.sessions.has(client) {
+            return self.sessions.reply(now_ns, client, &reply, random, out);
+        }
+        if let Some(epoch) = epoch.filter(|_| matches!(reply.outcome, MachineOutcome::Done(_))) {
+            self.answered.insert((client.0, now_ns), epoch);
+        }
         self.inner.reply(now_ns, client, from, reply, random, out);
     }
 
@@ -233,15 +276,19 @@ impl Clients<Process> for LeaderFollowerClients {
         random: &mut Random,
         out: &mut Out,
     ) {
+        if self.sessions.has(client) {
+            return self.sessions.again(now_ns, client, None, random, out);
+        }
         self.inner.refused(now_ns, client, by, request, random, out);
     }
 
     fn liveness_begins(&mut self, now_ns: u64, random: &mut Random, out: &mut Out) {
         self.inner.liveness_begins(now_ns, random, out);
+        self.sessions.finish();
     }
 
     fn satisfied(&self) -> bool {
-        Clients::<Process>::satisfied(&self.inner)
+        Clients::<Process>::satisfied(&self.inner) && self.sessions.satisfied()
     }
 
     fn waiting_for(&self) -> String {
@@ -256,112 +303,11 @@ impl Clients<Process> for LeaderFollowerClients {
         let Some(process) = processes.first() else {
             return Err(Violation::new("liveness", "no process is left"));
         };
+        assert!(self.sessions.satisfied(), "all clients were served");
         let never_promoted = processes.iter().all(|p| p.protocol().member().epoch() == self.first_epoch);
         if self.keeps_all || never_promoted {
             return self.inner.judge(processes);
         }
         self.judge_lossy(process.machine())
-    }
-}
-
-/// What should be reached over many seeds.
-const SOMETIMES: [&str; 16] = [
-    "leader-began",
-    "stepped-down",
-    "stale-epoch-refused",
-    "not-led-again",
-    "refused-past-lease",
-    "lease-read",
-    "log-conflict",
-    "entries-truncated",
-    "applied-what-was-lost",
-    "taken-back",
-    "checkpoint-asked",
-    "snapshot-sent",
-    "snapshot-taken-over",
-    "promoted",
-    "promoted-unsafely",
-    "lease-waited-out",
-];
-
-/// The group's invariants, and what was reached.
-#[derive(Debug)]
-pub struct LeaderFollowerWatch {
-    invariants: LeaderFollowerInvariants,
-    reached: [u64; SOMETIMES.len()],
-}
-
-impl LeaderFollowerWatch {
-    /// A group of these members, none of which has lived yet.
-    #[must_use]
-    pub fn new(members: &[NodeId], acks: usize) -> LeaderFollowerWatch {
-        LeaderFollowerWatch {
-            invariants: LeaderFollowerInvariants::new(members, acks),
-            reached: [0; SOMETIMES.len()],
-        }
-    }
-
-    fn check(&mut self, node: NodeId, process: &Process) -> Result<(), Violation> {
-        self.invariants
-            .check(node, process.protocol().member())
-            .map_err(|violation| Violation { property: violation.property, detail: violation.detail })
-    }
-}
-
-impl Observer<Process> for LeaderFollowerWatch {
-    fn started(
-        &mut self,
-        _now_ns: u64,
-        node: NodeId,
-        process: &Process,
-        _disk: &RecordDisk<LeaderFollowerSeat>,
-    ) -> Result<(), Violation> {
-        self.invariants.restarted(node);
-        self.check(node, process)
-    }
-
-    fn stepped(
-        &mut self,
-        _now_ns: u64,
-        node: NodeId,
-        process: &Process,
-        _disk: &RecordDisk<LeaderFollowerSeat>,
-    ) -> Result<(), Violation> {
-        self.check(node, process)
-    }
-
-    fn ended(&mut self, _node: NodeId, process: &Process) {
-        let seat = process.protocol();
-        let member: &MemberCounters = seat.member().counters();
-        let catalog = seat.catalog().map_or((0, 0, 0), |assigner| {
-            (assigner.promotions, assigner.unsafe_promotions, assigner.leases_waited_out)
-        });
-        let life = [
-            member.leaderships,
-            member.stepped_down,
-            member.refused_stale,
-            member.refused_to_lead_again,
-            member.refused_past_lease,
-            member.lease_reads,
-            member.conflicts,
-            member.truncated_entries,
-            member.diverged,
-            member.taken_back,
-            member.checkpoints,
-            member.snapshots_sent,
-            member.snapshots_installed,
-            catalog.0,
-            catalog.1,
-            catalog.2,
-        ];
-        for (sum, life) in self.reached.iter_mut().zip(life) {
-            *sum += life;
-        }
-    }
-
-    fn count(&self, counters: &mut Counters) {
-        for (name, count) in SOMETIMES.iter().zip(self.reached) {
-            counters.add(name, count);
-        }
     }
 }

@@ -338,7 +338,7 @@ pub(crate) fn registers(clients: &KvClients) -> Result<History, Violation> {
     History::merge(operations.collect()).map_err(|problem| Violation::new("history", problem.to_string()))
 }
 
-fn operation(index: usize, op: &KvOperation, first_register: u16) -> Option<Operation> {
+pub(crate) fn operation(index: usize, op: &KvOperation, first_register: u16) -> Option<Operation> {
     let number = |value: i64| Value::Integer(value);
     let (key, call) = match op.work {
         // May be of any moment before.

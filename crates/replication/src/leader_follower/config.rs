@@ -31,6 +31,8 @@ pub struct Config {
     pub max_append_bytes: usize,
     /// The most unanswered entries on their way to one follower.
     pub max_inflight_entries: u64,
+    /// The most bytes of entries that a member lists when its tail may be lost. Those beyond are only counted.
+    pub loss_list_bytes: usize,
     /// After how long an unanswered snapshot chunk is sent again, milliseconds.
     pub resend_ms: u64,
     /// The most bytes of log held in memory. Proposals beyond are refused.
@@ -88,7 +90,7 @@ impl core::error::Error for ConfigError {}
 
 impl Config {
     /// Defaults for member `id` of `members`, of which the first leads epoch 1: heartbeat 50 ms, renewal every 100 ms, drift bound 2 %,
-    /// frames of 256 KiB, 4,096 entries in flight, 64 MiB of log of which 16 MiB start a checkpoint, commands up to 17 MiB.
+    /// frames of 256 KiB, 4,096 entries in flight, 64 KiB of lost entries listed, 64 MiB of log of which 16 MiB start a checkpoint, commands up to 17 MiB.
     #[must_use]
     pub fn new(id: NodeId, members: Vec<NodeId>, acks: usize) -> Config {
         let leader = members.first().copied().unwrap_or_default();
@@ -103,6 +105,7 @@ impl Config {
             drift_bound_ppm: 20_000,
             max_append_bytes: 256 * 1024,
             max_inflight_entries: 4_096,
+            loss_list_bytes: 64 * 1024,
             resend_ms: 300,
             tail_limit_bytes: 64 * 1024 * 1024,
             checkpoint_after_bytes: 16 * 1024 * 1024,

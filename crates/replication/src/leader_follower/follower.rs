@@ -3,42 +3,89 @@
 use alloc::vec::Vec;
 
 use keypact_log::{Entry, Position};
-use keypact_protocol::{NodeId, Sink};
+use keypact_protocol::{NodeId, Plant, Sink, planted};
 
-use super::{AppendOutcome, Body, LeaderFollower, Record};
+use super::{AppendOutcome, Body, CATALOG, LeaderFollower, Record};
+
+/// What an append says.
+pub(super) struct Append {
+    pub(super) prev: Position,
+    pub(super) entries: Vec<Entry>,
+    pub(super) commit: u64,
+    pub(super) echo_ns: u64,
+}
 
 impl LeaderFollower {
-    pub(super) fn on_append(
-        &mut self,
-        from: NodeId,
-        prev: Position,
-        entries: Vec<Entry>,
-        commit: u64,
-        out: &mut impl Sink<Self>,
-    ) {
+    pub(super) fn on_append(&mut self, from: NodeId, append: Append, now_ns: u64, out: &mut impl Sink<Self>) {
+        let Append { prev, entries, commit, echo_ns } = append;
         if self.is_installing() {
             // The log is about to be replaced; what arrives now would be thrown away.
             return;
         }
         let outcome = match self.conflict_with(prev) {
-            Some(conflict) => conflict,
+            Some(conflict) => Some(conflict),
             None => self.take_entries(prev, entries, out),
         };
+        // Not answered while the catalog does not know what is to be cut off; the leader tries again with its next heartbeat.
+        let Some(outcome) = outcome else { return };
         match outcome {
             AppendOutcome::Match { index } => {
                 assert!(index <= self.tail.last().index, "only what is held can match");
                 self.agreed = self.agreed.max(index);
                 self.commit_to(commit.min(index), out);
+                self.freshened(commit, echo_ns, now_ns);
             }
             AppendOutcome::Conflict { .. } => {}
-            AppendOutcome::Diverged { .. } => {
-                if !self.diverged {
-                    self.diverged = true;
-                    self.counters.diverged += 1;
-                }
-            }
+            AppendOutcome::Diverged { .. } => self.has_diverged(),
         }
-        out.send(from, self.message(Body::AppendReply(outcome)));
+        out.send(from, self.message(Body::AppendReply { outcome, sent_ns: now_ns }));
+    }
+
+    /// What was acknowledged before `echo_ns` is visible up to `commit`. A time of an earlier life says nothing: the clock may have begun anew.
+    fn freshened(&mut self, commit: u64, echo_ns: u64, now_ns: u64) {
+        let of_this_life = echo_ns > 0 && echo_ns >= self.born_ns && echo_ns <= now_ns;
+        if of_this_life && self.delivered >= commit && !self.diverged {
+            self.fresh_ns = self.fresh_ns.max(echo_ns);
+        }
+    }
+
+    /// It has applied what the leader does not have. Until its state is another it serves nothing.
+    pub(super) fn has_diverged(&mut self) {
+        assert!(self.leading.is_none(), "a leader's log is the right one");
+        if !self.diverged {
+            self.diverged = true;
+            self.fresh_ns = 0;
+            self.counters.diverged += 1;
+        }
+    }
+
+    /// Whether what stands behind the part that agrees may be given up: there is nothing, or the catalog has written down what is lost with it.
+    /// If not, it is told. Up to `kept` the log is known to be the leader's.
+    ///
+    /// The tail stays until then, so a crash at any moment leaves either the tail or the report.
+    pub(super) fn may_give_up_tail(&mut self, kept: u64, out: &mut impl Sink<Self>) -> bool {
+        let last = self.tail.last();
+        if last.index == self.agreed || self.noted == Some(last) {
+            return true;
+        }
+        assert!(last.index > self.agreed, "only what is held can agree");
+        let from = kept.max(self.tail.base().index);
+        let before = Position { index: from, term: self.tail.term_at(from).expect("the base, or held") };
+        let mut entries = Vec::new();
+        let mut room = self.config.loss_list_bytes;
+        for slot in self.tail.slots_from(from + 1).expect("past the base") {
+            let Some(left) = room.checked_sub(slot.entry.len_bytes()) else { break };
+            room = left;
+            entries.push(slot.entry.clone());
+        }
+        self.counters.tails_reported += 1;
+        // Held until all of the tail is durable: what may yet be lost by itself need not be reported.
+        out.send(CATALOG, self.message(Body::Tail { last, before, entries }));
+        false
+    }
+
+    pub(super) fn on_noted(&mut self, last: Position) {
+        self.noted = Some(last);
     }
 
     /// Whether the log contradicts the leader's at the place before an append's entries, or can't tell.
@@ -56,7 +103,7 @@ impl LeaderFollower {
             return conflict(base.index + 1);
         }
         let term = self.tail.term_at(prev.index).expect("between the base and the end");
-        if term == prev.term {
+        if term == prev.term || planted(Plant::DivergentTailKept) {
             return None;
         }
         if prev.index == base.index {
@@ -67,13 +114,13 @@ impl LeaderFollower {
         conflict(first.map_or(base.index + 1, |before| before + 1))
     }
 
-    /// Takes entries that follow `prev`, which agrees.
+    /// Takes entries that follow `prev`, which agrees. `None`: own entries would have to go, and the catalog does not yet know of them.
     fn take_entries(
         &mut self,
         prev: Position,
         entries: Vec<Entry>,
         out: &mut impl Sink<Self>,
-    ) -> AppendOutcome {
+    ) -> Option<AppendOutcome> {
         let mut matched = prev.index;
         for entry in entries {
             let index = entry.index();
@@ -85,11 +132,18 @@ impl LeaderFollower {
             }
             if index <= self.commit {
                 // What was applied here never reached the leader. Only a new state can take it back.
-                return AppendOutcome::Diverged { agreed: self.agreed };
+                return Some(AppendOutcome::Diverged { agreed: self.agreed });
             }
             assert!(index > self.tail.base().index, "what is in the checkpoint was applied");
             let last_index = self.tail.last().index;
             if index <= last_index {
+                if planted(Plant::DivergentTailKept) {
+                    matched = index;
+                    continue;
+                }
+                if !self.may_give_up_tail(index - 1, out) {
+                    return None;
+                }
                 self.counters.truncated_entries += last_index + 1 - index;
                 self.tail.truncate_from(index);
             }
@@ -103,7 +157,8 @@ impl LeaderFollower {
             self.tail.append(entry, lsn, None);
             matched = index;
         }
-        AppendOutcome::Match { index: matched }
+        assert!(matched <= self.tail.last().index, "only what is held can match");
+        Some(AppendOutcome::Match { index: matched })
     }
 
     pub(super) fn commit_to(&mut self, index: u64, out: &mut impl Sink<Self>) {

@@ -20,6 +20,8 @@ pub(super) struct Leader {
     epoch_start: Option<u64>,
     /// When the lease ends, by its own clock; 0: it never had one.
     lease_until_ns: u64,
+    /// Up to this index the catalog lets it make entries.
+    allowed: u64,
     /// One for each other member.
     peers: Vec<Peer>,
 }
@@ -37,6 +39,8 @@ pub(super) struct Peer {
     /// Whether it is not yet known where the logs agree; then one append is out at a time.
     probing: bool,
     probe_sent: bool,
+    /// When it was last heard, by its own clock; 0: not yet.
+    heard_ns: u64,
     /// A snapshot instead of appends.
     pub(super) outgoing: Option<Outgoing>,
 }
@@ -65,6 +69,7 @@ impl Peer {
         self.matched = self.matched.max(index);
         self.next = self.next.max(index + 1);
         self.probing = false;
+        assert!(self.matched < self.next, "what was acknowledged is not sent again");
         news
     }
 }
@@ -90,6 +95,12 @@ impl Leader {
         self.peers.iter().any(|peer| peer.outgoing.as_ref().is_some_and(Outgoing::has_begun))
     }
 
+    /// Whether all that was acknowledged so far, by anyone, is at or before `commit`: nobody else serves while the lease holds, and what earlier
+    /// leaders made visible stands before the epoch's first entry.
+    fn knows_all(&self, commit: u64, now_ns: u64) -> bool {
+        now_ns < self.lease_until_ns && self.epoch_start.is_some_and(|start| commit >= start)
+    }
+
     /// The highest index that at least `acks` followers have on disk.
     fn acknowledged(&self, acks: usize) -> u64 {
         if acks == 0 {
@@ -108,6 +119,11 @@ impl Leader {
     pub(super) fn assert_invariants(&self, last_index: u64) {
         assert!(self.epoch_start.is_none_or(|start| start <= last_index), "a leader never cuts its log");
         assert!(self.peers.len() < super::MEMBERS_MAX, "one for each other member");
+        assert!(
+            self.epoch_start.is_some() || self.peers.is_empty(),
+            "nobody is sent to before that is durable"
+        );
+        assert!(self.lease_until_ns > 0 || self.allowed == 0, "the lease comes with what it allows");
         for peer in &self.peers {
             assert!(peer.matched < peer.next && peer.next <= last_index + 1, "only what is held is sent");
         }
@@ -123,7 +139,9 @@ impl LeaderFollower {
         self.incoming = None;
         self.diverged = false;
         self.leader = Some(self.config.id);
-        self.leading = Some(Box::new(Leader { epoch_start: None, lease_until_ns: 0, peers: Vec::new() }));
+        self.fresh_ns = 0;
+        let leader = Leader { epoch_start: None, lease_until_ns: 0, allowed: 0, peers: Vec::new() };
+        self.leading = Some(Box::new(leader));
         self.write_hard(HardState { epoch: self.hard.epoch, led: true }, out);
     }
 
@@ -142,6 +160,7 @@ impl LeaderFollower {
                 next: start,
                 probing: true,
                 probe_sent: false,
+                heard_ns: 0,
                 outgoing: None,
             })
             .collect();
@@ -184,23 +203,26 @@ impl LeaderFollower {
         Err(Refusal::NotLeader { leader: None })
     }
 
-    pub(super) fn on_grant(&mut self, sent_ns: u64, lease_ns: u64, now_ns: u64) {
+    pub(super) fn on_grant(&mut self, sent_ns: u64, lease_ns: u64, allowed: u64, now_ns: u64) {
         let margin_ns = lease_ns / 1_000_000 * self.config.drift_bound_ppm;
         let Some(leader) = &mut self.leading else { return };
-        if sent_ns > now_ns {
+        // Who has not begun to lead has asked for nothing.
+        if sent_ns > now_ns || leader.epoch_start.is_none() {
             self.counters.refused_contradictions += 1;
             return;
         }
         assert!(margin_ns <= lease_ns, "the drift bound leaves a lease");
         // Counted from when it asked: the catalog can't have answered before. Times of an earlier life belong to an earlier epoch.
         leader.lease_until_ns = leader.lease_until_ns.max(sent_ns + (lease_ns - margin_ns));
+        leader.allowed = leader.allowed.max(allowed);
     }
 
     pub(super) fn on_renew_timer(&mut self, now_ns: u64, out: &mut impl Sink<Self>) {
         if self.leading.is_some() {
             out.set_timer(Timer::Renew, now_ns + self.config.renew_ns());
+            let last = self.tail.last().index;
             // Early: that it leads this epoch is durable since before it began to.
-            out.send_early(super::CATALOG, self.message(Body::Renew { sent_ns: now_ns }));
+            out.send_early(super::CATALOG, self.message(Body::Renew { sent_ns: now_ns, last }));
         }
     }
 
@@ -217,6 +239,12 @@ impl LeaderFollower {
         let length = command.command_len();
         if length > self.config.max_command_bytes {
             return self.refuse(id, Refusal::TooLarge, out);
+        }
+        let last_index = self.tail.last().index;
+        if self.leading.as_ref().is_some_and(|leader| last_index >= leader.allowed) {
+            // The catalog could not say how much is lost, should this member be gone. It allows more with the next renewal.
+            self.counters.refused_past_allowance += 1;
+            return self.refuse(id, Refusal::Overloaded, out);
         }
         if self.tail.has_room(length + HEADROOM_BYTES).is_err() {
             self.counters.refused_overload += 1;
@@ -274,6 +302,7 @@ impl LeaderFollower {
         out.set_timer(Timer::Heartbeat, now_ns + self.config.heartbeat_ns());
         let (base, last_index) = (self.tail.base().index, self.tail.last().index);
         let (epoch, commit) = (self.hard.epoch, self.commit);
+        let knows_all = leader.knows_all(commit, now_ns);
         for peer in &mut leader.peers {
             peer.probe_sent = false;
             // A probe that carries entries says all that a heartbeat would; the next flush sends it again.
@@ -287,7 +316,9 @@ impl LeaderFollower {
             }
             let index = peer.next - 1;
             let term = self.tail.term_at(index).expect("what was sent is in the tail");
-            let body = Body::Append { prev: Position { index, term }, entries: Vec::new(), commit };
+            let prev = Position { index, term };
+            let echo_ns = if knows_all { peer.heard_ns } else { 0 };
+            let body = Body::Append { prev, entries: Vec::new(), commit, echo_ns };
             // Early: what is visible is durable where it must be, and that this member leads is, too.
             out.send_early(peer.id, Message { epoch, body });
         }
@@ -306,10 +337,13 @@ impl LeaderFollower {
         &mut self,
         from: NodeId,
         outcome: AppendOutcome,
+        sent_ns: u64,
         out: &mut impl Sink<Self>,
     ) {
         let last_index = self.tail.last().index;
         let Some(peer) = self.leading.as_mut().and_then(|leader| leader.peer_mut(from)) else { return };
+        // The latest, not the greatest: a clock that began anew with its node counts from its new beginning.
+        peer.heard_ns = sent_ns;
         match outcome {
             AppendOutcome::Match { index } if index > last_index => self.counters.refused_contradictions += 1,
             AppendOutcome::Match { index } => {
@@ -350,12 +384,13 @@ impl LeaderFollower {
     }
 
     /// Sends each follower what is new to it, in few frames.
-    pub(super) fn flush_appends(&mut self, out: &mut impl Sink<Self>) {
+    pub(super) fn flush_appends(&mut self, now_ns: u64, out: &mut impl Sink<Self>) {
         let Some(leader) = &mut self.leading else { return };
         if leader.epoch_start.is_none() {
             return;
         }
         let (base, last, epoch) = (self.tail.base(), self.tail.last(), self.hard.epoch);
+        let knows_all = leader.knows_all(self.commit, now_ns);
         for peer in &mut leader.peers {
             for _ in 0..FRAMES_PER_FLUSH {
                 let waits = if peer.probing {
@@ -367,6 +402,8 @@ impl LeaderFollower {
                     break;
                 }
                 if peer.next <= base.index {
+                    // No log is kept for who is gone for long: a checkpoint brings it back.
+                    self.counters.left_behind += 1;
                     begin_snapshot(peer, &mut self.counters, out);
                     break;
                 }
@@ -374,7 +411,8 @@ impl LeaderFollower {
                 let prev = Position { index: peer.next - 1, term: prev_term };
                 let entries = frame(&self.tail, peer.next, self.config.max_append_bytes);
                 let count = entries.len() as u64;
-                let body = Body::Append { prev, entries, commit: self.commit };
+                let echo_ns = if knows_all { peer.heard_ns } else { 0 };
+                let body = Body::Append { prev, entries, commit: self.commit, echo_ns };
                 // Early: the followers' disks may be faster than ours. A leader that loses these entries in a crash never leads this
                 // epoch again; its own copy was not counted, and theirs are as good as anybody's.
                 out.send_early(peer.id, Message { epoch, body });

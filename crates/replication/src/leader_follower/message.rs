@@ -36,9 +36,17 @@ pub enum Body {
         entries: Vec<Entry>,
         /// What is visible, as far as the leader knows.
         commit: u64,
+        /// The newest of the follower's own times that the leader has seen, if its lease held when it sent this: all that was acknowledged
+        /// before that time is at or before `commit`. 0: nothing is said.
+        echo_ns: u64,
     },
     /// The answer.
-    AppendReply(AppendOutcome),
+    AppendReply {
+        /// What became of it.
+        outcome: AppendOutcome,
+        /// The follower's own clock. Comes back as [`Body::Append::echo_ns`].
+        sent_ns: u64,
+    },
     /// Leader to follower: one chunk of a snapshot.
     Snapshot {
         /// Index of the last entry of the leader's log.
@@ -59,23 +67,47 @@ pub enum Body {
     Sealed {
         /// The last entry.
         last: Position,
+        /// What this member knows to be visible, and has applied: it can't cut off entries up to here.
+        visible: u64,
     },
     /// Catalog to member: this epoch begins. Comes again and again.
     Assign {
         /// Who leads it.
         leader: NodeId,
+        /// The end of the log with which it begins: what others have beyond is lost.
+        after: Position,
+    },
+    /// Member to catalog: the leader's log contradicts mine, or a snapshot is to replace it. I wait until you have written this down.
+    Tail {
+        /// The last entry.
+        last: Position,
+        /// The place before the first entry listed.
+        before: Position,
+        /// Entries that may be lost, the first of them, as many as the member's limit allows.
+        entries: Vec<Entry>,
+    },
+    /// Catalog to member: what a log that ends so has lost is written down; it may be cut.
+    Noted {
+        /// As in [`Body::Tail`].
+        last: Position,
     },
     /// Leader to catalog: I lead this epoch; renew my lease.
     Renew {
         /// The leader's own clock when it asked. Comes back.
         sent_ns: u64,
+        /// Index of the last entry of its log.
+        last: u64,
     },
+    /// Member to catalog: I led this epoch in an earlier life, and shall not again.
+    Resigned,
     /// Catalog to leader: nobody takes your place for so long after you asked.
     Grant {
         /// As in [`Body::Renew`].
         sent_ns: u64,
         /// How long, nanoseconds of the catalog's clock.
         lease_ns: u64,
+        /// Up to this index the leader may make entries. Should it never be heard of again, no more than these are lost.
+        allowed: u64,
     },
 }
 
@@ -127,42 +159,60 @@ struct Head {
 /// A body without its payload. Places are (index, epoch).
 #[derive(Serialize, Deserialize)]
 enum HeadBody {
-    Append { prev: (u64, u64), commit: u64 },
-    AppendReply(AppendOutcome),
+    Append { prev: (u64, u64), commit: u64, echo_ns: u64 },
+    AppendReply { outcome: AppendOutcome, sent_ns: u64 },
     Snapshot { log_end: u64, meta_len: u32, chunk: u32, last: bool },
     SnapshotReply { index: u64, outcome: SnapshotOutcome },
     Seal,
-    Sealed { last: (u64, u64) },
-    Assign { leader: u64 },
-    Renew { sent_ns: u64 },
-    Grant { sent_ns: u64, lease_ns: u64 },
+    Sealed { last: (u64, u64), visible: u64 },
+    Assign { leader: u64, after: (u64, u64) },
+    Tail { last: (u64, u64), before: (u64, u64) },
+    Noted { last: (u64, u64) },
+    Renew { sent_ns: u64, last: u64 },
+    Resigned,
+    Grant { sent_ns: u64, lease_ns: u64, allowed: u64 },
 }
 
 impl HeadBody {
     fn largest_count(&self) -> u64 {
         match *self {
-            HeadBody::Append { prev, commit } => prev.0.max(prev.1).max(commit),
-            HeadBody::AppendReply(
-                AppendOutcome::Match { index } | AppendOutcome::Diverged { agreed: index },
-            ) => index,
-            HeadBody::AppendReply(AppendOutcome::Conflict { prev_index, next }) => prev_index.max(next),
+            HeadBody::Append { prev, commit, echo_ns } => prev.0.max(prev.1).max(commit).max(echo_ns),
+            HeadBody::AppendReply { outcome, sent_ns } => outcome.largest_count().max(sent_ns),
             HeadBody::SnapshotReply { index, outcome: SnapshotOutcome::Ahead { base } } => index.max(base),
             HeadBody::SnapshotReply { index, .. } | HeadBody::Snapshot { log_end: index, .. } => index,
-            HeadBody::Sealed { last } => last.0.max(last.1),
-            HeadBody::Renew { sent_ns } => sent_ns,
-            HeadBody::Grant { sent_ns, lease_ns } => sent_ns.max(lease_ns),
-            HeadBody::Seal | HeadBody::Assign { .. } => 0,
+            HeadBody::Sealed { last, visible } => last.0.max(last.1).max(visible),
+            HeadBody::Tail { last, before } => last.0.max(last.1).max(before.0).max(before.1),
+            HeadBody::Noted { last } => last.0.max(last.1),
+            HeadBody::Assign { after, .. } => after.0.max(after.1),
+            HeadBody::Renew { sent_ns, last } => sent_ns.max(last),
+            HeadBody::Grant { sent_ns, lease_ns, allowed } => sent_ns.max(lease_ns).max(allowed),
+            HeadBody::Seal | HeadBody::Resigned => 0,
         }
     }
+}
+
+impl AppendOutcome {
+    fn largest_count(self) -> u64 {
+        match self {
+            AppendOutcome::Match { index } | AppendOutcome::Diverged { agreed: index } => index,
+            AppendOutcome::Conflict { prev_index, next } => prev_index.max(next),
+        }
+    }
+}
+
+const fn pair(place: Position) -> (u64, u64) {
+    (place.index, place.term)
 }
 
 impl Message {
     fn head(&self) -> Head {
         let body = match &self.body {
-            Body::Append { prev, commit, .. } => {
-                HeadBody::Append { prev: (prev.index, prev.term), commit: *commit }
+            Body::Append { prev, commit, echo_ns, .. } => {
+                HeadBody::Append { prev: pair(*prev), commit: *commit, echo_ns: *echo_ns }
             }
-            Body::AppendReply(outcome) => HeadBody::AppendReply(*outcome),
+            Body::AppendReply { outcome, sent_ns } => {
+                HeadBody::AppendReply { outcome: *outcome, sent_ns: *sent_ns }
+            }
             Body::Snapshot { log_end, chunk } => HeadBody::Snapshot {
                 log_end: *log_end,
                 meta_len: u32::try_from(chunk.meta.len()).expect("metas are bounded far below 4 GiB"),
@@ -173,10 +223,15 @@ impl Message {
                 HeadBody::SnapshotReply { index: *index, outcome: *outcome }
             }
             Body::Seal => HeadBody::Seal,
-            Body::Sealed { last } => HeadBody::Sealed { last: (last.index, last.term) },
-            Body::Assign { leader } => HeadBody::Assign { leader: leader.0 },
-            Body::Renew { sent_ns } => HeadBody::Renew { sent_ns: *sent_ns },
-            Body::Grant { sent_ns, lease_ns } => HeadBody::Grant { sent_ns: *sent_ns, lease_ns: *lease_ns },
+            Body::Sealed { last, visible } => HeadBody::Sealed { last: pair(*last), visible: *visible },
+            Body::Assign { leader, after } => HeadBody::Assign { leader: leader.0, after: pair(*after) },
+            Body::Tail { last, before, .. } => HeadBody::Tail { last: pair(*last), before: pair(*before) },
+            Body::Noted { last } => HeadBody::Noted { last: pair(*last) },
+            Body::Renew { sent_ns, last } => HeadBody::Renew { sent_ns: *sent_ns, last: *last },
+            Body::Resigned => HeadBody::Resigned,
+            Body::Grant { sent_ns, lease_ns, allowed } => {
+                HeadBody::Grant { sent_ns: *sent_ns, lease_ns: *lease_ns, allowed: *allowed }
+            }
         };
         Head { epoch: self.epoch, body }
     }
@@ -187,7 +242,7 @@ impl Wire for Message {
         let buffer = core::mem::take(out);
         *out = postcard::to_extend(&self.head(), buffer).expect("a vector takes any header");
         match &self.body {
-            Body::Append { entries, .. } => {
+            Body::Append { entries, .. } | Body::Tail { entries, .. } => {
                 for entry in entries {
                     out.extend_from_slice(entry.bytes());
                 }
@@ -211,35 +266,51 @@ impl Wire for Message {
         }
         let place = |(index, term): (u64, u64)| Position { index, term };
         let body = match head.body {
-            HeadBody::Append { prev, commit } => {
+            HeadBody::Append { prev, commit, echo_ns } => {
                 let prev = place(prev);
-                Body::Append { prev, entries: take_entries(prev, head.epoch, &mut rest)?, commit }
+                Body::Append { prev, entries: take_entries(prev, head.epoch, &mut rest)?, commit, echo_ns }
             }
-            HeadBody::AppendReply(outcome) => Body::AppendReply(outcome),
+            HeadBody::AppendReply { outcome, sent_ns } => Body::AppendReply { outcome, sent_ns },
             HeadBody::Snapshot { log_end, meta_len, chunk, last } => {
-                let meta_len = meta_len as usize;
-                if meta_len > META_BYTES_MAX || meta_len > rest.len() {
-                    return Err(DecodeError::new("a snapshot's meta"));
-                }
-                let meta = rest.split_to(meta_len);
-                if rest.len() > CHUNK_BYTES_MAX {
-                    return Err(DecodeError::new("a snapshot chunk of at most 256 KiB"));
-                }
-                let bytes = core::mem::take(&mut rest);
-                Body::Snapshot { log_end, chunk: SnapshotChunk { meta, chunk, bytes, last } }
+                Body::Snapshot { log_end, chunk: take_chunk(meta_len, chunk, last, &mut rest)? }
             }
             HeadBody::SnapshotReply { index, outcome } => Body::SnapshotReply { index, outcome },
             HeadBody::Seal => Body::Seal,
-            HeadBody::Sealed { last } => Body::Sealed { last: place(last) },
-            HeadBody::Assign { leader } => Body::Assign { leader: NodeId(leader) },
-            HeadBody::Renew { sent_ns } => Body::Renew { sent_ns },
-            HeadBody::Grant { sent_ns, lease_ns } => Body::Grant { sent_ns, lease_ns },
+            HeadBody::Sealed { last, visible } if visible > last.0 => {
+                return Err(DecodeError::new("a log that ends before what is visible"));
+            }
+            HeadBody::Sealed { last, visible } => Body::Sealed { last: place(last), visible },
+            HeadBody::Assign { leader, after } => {
+                Body::Assign { leader: NodeId(leader), after: place(after) }
+            }
+            HeadBody::Tail { last, before } => {
+                let (last, before) = (place(last), place(before));
+                Body::Tail { last, before, entries: take_entries(before, last.term, &mut rest)? }
+            }
+            HeadBody::Noted { last } => Body::Noted { last: place(last) },
+            HeadBody::Renew { sent_ns, last } => Body::Renew { sent_ns, last },
+            HeadBody::Resigned => Body::Resigned,
+            HeadBody::Grant { sent_ns, lease_ns, allowed } => Body::Grant { sent_ns, lease_ns, allowed },
         };
         if !rest.is_empty() {
             return Err(DecodeError::new("the end of a leader-follower message"));
         }
         Ok(Message { epoch: head.epoch, body })
     }
+}
+
+fn take_chunk(meta_len: u32, chunk: u32, last: bool, rest: &mut Bytes) -> Result<SnapshotChunk, DecodeError> {
+    let meta_len = meta_len as usize;
+    if meta_len > META_BYTES_MAX || meta_len > rest.len() {
+        return Err(DecodeError::new("a snapshot's meta"));
+    }
+    let meta = rest.split_to(meta_len);
+    if rest.len() > CHUNK_BYTES_MAX {
+        return Err(DecodeError::new("a snapshot chunk of at most 256 KiB"));
+    }
+    let bytes = core::mem::take(rest);
+    assert!(rest.is_empty() && meta.len() <= META_BYTES_MAX, "a chunk is all that is left");
+    Ok(SnapshotChunk { meta, chunk, bytes, last })
 }
 
 /// Reads entries to the end. What follows relies on their order, so it is checked here: no gaps after `prev`, no falling epochs, none above
@@ -258,5 +329,9 @@ fn take_entries(prev: Position, epoch: u64, rest: &mut Bytes) -> Result<Vec<Entr
         before = Position { index: entry.index(), term: entry.term() };
         entries.push(entry);
     }
+    assert!(
+        before.index == prev.index + entries.len() as u64,
+        "entries without gaps are as many as they span"
+    );
     Ok(entries)
 }

@@ -23,14 +23,18 @@
 //! others may see. Members are fixed.
 
 mod config;
+mod epochs;
 mod follower;
 pub mod invariants;
+mod kept;
 mod leader;
 mod message;
 mod record;
 mod recovery;
+mod session;
 mod snapshot;
 mod status;
+mod succession;
 
 #[cfg(test)]
 mod tests;
@@ -38,12 +42,14 @@ mod tests;
 use alloc::boxed::Box;
 
 use bytes::Bytes;
-use keypact_log::Tail;
+use keypact_log::{Position, Tail};
 use keypact_protocol::{
-    Context, Delivery, Input, Lsn, NodeId, Protocol, ReadLevel, RecoveryError, Refusal, Reply, Request,
-    RequestId, Sink,
+    Context, Delivery, Input, Lsn, NodeId, Plant, Protocol, ReadLevel, RecoveryError, Refusal, Reply,
+    Request, RequestId, Sink, planted,
 };
 
+use epochs::Epochs;
+use follower::Append;
 use leader::Leader;
 use snapshot::Incoming;
 
@@ -53,6 +59,7 @@ pub use message::{AppendOutcome, Body, CHUNK_BYTES_MAX, META_BYTES_MAX, Message,
 pub use record::{HardState, Record};
 pub use recovery::Recovering;
 pub use status::Counters;
+pub use succession::{Blocked, Choice, Extent, Leadership, Loss, Sealing, Succession, SuccessionConfig};
 
 /// Under this number the catalog speaks; no node has it.
 pub const CATALOG: NodeId = NodeId(0);
@@ -87,6 +94,14 @@ pub struct LeaderFollower {
     agreed: u64,
     /// It has applied what the leader does not have; see [`AppendOutcome::Diverged`].
     diverged: bool,
+    /// A log that ends so may be cut: the catalog has written down what is lost with it. Of this epoch.
+    noted: Option<Position>,
+    /// Which epochs the checkpoint's entries are of.
+    epochs: Epochs,
+    /// When this life began, by its own clock.
+    born_ns: u64,
+    /// What was acknowledged before is applied here; by its own clock, 0: nothing is known.
+    fresh_ns: u64,
     incoming: Option<Incoming>,
     /// A checkpoint is being written.
     checkpoint_pending: bool,
@@ -121,9 +136,9 @@ impl Protocol for LeaderFollower {
 
     fn handle(&mut self, input: Input<Self>, context: Context, out: &mut impl Sink<Self>) {
         match input {
-            Input::Start => self.start(out),
+            Input::Start => self.start(context.now_ns, out),
             Input::Message { from: CATALOG, message } => self.on_catalog(message, context, out),
-            Input::Message { from, message } => self.on_peer(from, message, out),
+            Input::Message { from, message } => self.on_peer(from, message, context.now_ns, out),
             Input::Request(Request::Propose { id, command }) => self.propose(id, command, context, out),
             Input::Request(Request::Read { id, level } | Request::ReadKey { id, level, .. }) => {
                 self.on_read(id, level, context.now_ns, out)
@@ -137,8 +152,8 @@ impl Protocol for LeaderFollower {
         }
     }
 
-    fn flush(&mut self, _context: Context, out: &mut impl Sink<Self>) {
-        self.flush_appends(out);
+    fn flush(&mut self, context: Context, out: &mut impl Sink<Self>) {
+        self.flush_appends(context.now_ns, out);
         self.flush_checkpoint(out);
     }
 
@@ -150,6 +165,9 @@ impl Protocol for LeaderFollower {
         assert!(self.commit <= last.index, "what is visible is in the log");
         assert!(self.agreed <= last.index, "only what is held can agree");
         assert!(last.term <= self.hard.epoch, "no entry is of an epoch not yet known");
+        assert!(!self.diverged || self.fresh_ns == 0, "who has applied what is lost is not fresh");
+        assert!(self.fresh_ns == 0 || self.fresh_ns >= self.born_ns, "times are of this life");
+        assert!(self.leader != Some(CATALOG), "the catalog is no member");
         assert!(
             self.disk.durable <= self.disk.last_append || self.disk.drop_after.is_none(),
             "nothing waits"
@@ -167,8 +185,9 @@ impl Protocol for LeaderFollower {
 }
 
 impl LeaderFollower {
-    fn start(&mut self, out: &mut impl Sink<Self>) {
+    fn start(&mut self, now_ns: u64, out: &mut impl Sink<Self>) {
         assert!(self.leading.is_none(), "every life begins as a follower");
+        self.born_ns = now_ns;
         let first_epoch = self.hard.epoch == self.config.epoch;
         if first_epoch && !self.hard.led && self.config.leader == self.config.id {
             self.become_appointed(out);
@@ -180,7 +199,7 @@ impl LeaderFollower {
     fn on_catalog(&mut self, message: Message, context: Context, out: &mut impl Sink<Self>) {
         let Message { epoch, body } = message;
         let appoints = matches!(body, Body::Seal | Body::Assign { .. });
-        if !appoints && !matches!(body, Body::Grant { .. }) {
+        if !appoints && !matches!(body, Body::Grant { .. } | Body::Noted { .. }) {
             self.counters.refused_contradictions += 1;
             return;
         }
@@ -189,13 +208,16 @@ impl LeaderFollower {
         }
         match body {
             Body::Seal => self.on_seal(out),
-            Body::Assign { leader } => self.on_assign(leader, out),
-            Body::Grant { sent_ns, lease_ns } => self.on_grant(sent_ns, lease_ns, context.now_ns),
+            Body::Assign { leader, after } => self.on_assign(leader, after, out),
+            Body::Grant { sent_ns, lease_ns, allowed } => {
+                self.on_grant(sent_ns, lease_ns, allowed, context.now_ns);
+            }
+            Body::Noted { last } => self.on_noted(last),
             _ => unreachable!("looked at above"),
         }
     }
 
-    fn on_peer(&mut self, from: NodeId, message: Message, out: &mut impl Sink<Self>) {
+    fn on_peer(&mut self, from: NodeId, message: Message, now_ns: u64, out: &mut impl Sink<Self>) {
         if !self.config.is_member(from) || from == self.config.id {
             self.counters.refused_strangers += 1;
             return;
@@ -209,14 +231,19 @@ impl LeaderFollower {
             return;
         }
         match body {
-            Body::Append { prev, entries, commit } => self.on_append(from, prev, entries, commit, out),
+            Body::Append { prev, entries, commit, echo_ns } => {
+                self.on_append(from, Append { prev, entries, commit, echo_ns }, now_ns, out);
+            }
             Body::Snapshot { log_end, chunk } => self.on_snapshot_chunk(from, log_end, chunk, out),
-            Body::AppendReply(outcome) => self.on_append_reply(from, outcome, out),
+            Body::AppendReply { outcome, sent_ns } => self.on_append_reply(from, outcome, sent_ns, out),
             Body::SnapshotReply { index, outcome } => self.on_snapshot_reply(from, index, outcome, out),
             Body::Seal
             | Body::Sealed { .. }
             | Body::Assign { .. }
+            | Body::Tail { .. }
+            | Body::Noted { .. }
             | Body::Renew { .. }
+            | Body::Resigned
             | Body::Grant { .. } => {
                 self.counters.refused_contradictions += 1;
             }
@@ -249,6 +276,7 @@ impl LeaderFollower {
         self.leader = None;
         self.agreed = 0;
         self.diverged = false;
+        self.noted = None;
         if !self.is_installing() {
             self.incoming = None;
         }
@@ -277,20 +305,44 @@ impl LeaderFollower {
         }
         let last = self.tail.last();
         // Held until the epoch and all of the log that it speaks of are durable.
-        self.send_catalog(Body::Sealed { last }, out);
+        self.send_catalog(Body::Sealed { last, visible: self.commit }, out);
     }
 
-    fn on_assign(&mut self, leader: NodeId, out: &mut impl Sink<Self>) {
+    fn on_assign(&mut self, leader: NodeId, after: Position, out: &mut impl Sink<Self>) {
         if leader != self.config.id {
             if !self.config.is_member(leader) || !self.follow(leader) {
                 self.counters.refused_contradictions += 1;
+            } else if self.tail.last().term < self.hard.epoch && self.commit > after.index {
+                // All that it holds is of older epochs, and some of what it has applied is not in the log that goes on.
+                self.has_diverged();
             }
         } else if self.leading.is_none() && self.hard.led {
-            // It led this epoch in an earlier life.
+            // It led this epoch in an earlier life. The catalog need not wait for its lease: no life but that one could use it.
             self.counters.refused_to_lead_again += 1;
+            self.send_catalog(Body::Resigned, out);
         } else if self.leading.is_none() && !self.is_installing() {
+            if !self.cut_to(after) {
+                self.counters.refused_to_lead_diverged += 1;
+                return;
+            }
             self.become_appointed(out);
         }
+    }
+
+    /// Gives up what stands behind `after`; the epoch's first entry voids it on disk. `false`, and nothing is changed, if that can't be: the log
+    /// does not have that place, or more was applied.
+    fn cut_to(&mut self, after: Position) -> bool {
+        let last = self.tail.last();
+        if last == after || planted(Plant::PromotesUnsealed) {
+            return true;
+        }
+        if self.tail.term_at(after.index) != Some(after.term) || self.commit > after.index {
+            return false;
+        }
+        assert!(after.index < last.index, "another place in the log is before its end");
+        self.counters.truncated_entries += last.index - after.index;
+        self.tail.truncate_from(after.index + 1);
+        true
     }
 
     fn on_durable(&mut self, lsn: Lsn, context: Context, out: &mut impl Sink<Self>) {
@@ -306,10 +358,14 @@ impl LeaderFollower {
     fn on_read(&mut self, id: RequestId, level: ReadLevel, now_ns: u64, out: &mut impl Sink<Self>) {
         if level == ReadLevel::Stale {
             if self.diverged {
+                self.counters.refused_diverged += 1;
                 return self.refuse(id, Refusal::NotLeader { leader: self.leader }, out);
             }
             // Early: any state will do.
             return out.reply_early(Reply::ReadFrom { id, index: 0 });
+        }
+        if let ReadLevel::Session { epoch, index } = level {
+            return self.on_session_read(id, epoch, index, out);
         }
         match self.serves(now_ns) {
             // What earlier leaders made visible stands before the epoch's first entry. Early: all of that is on disks already.

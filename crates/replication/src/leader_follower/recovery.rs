@@ -5,8 +5,9 @@
 
 use bytes::Bytes;
 use keypact_log::{CheckpointMeta, Entry, Position, Tail};
-use keypact_protocol::{Lsn, Recover, RecoveryError};
+use keypact_protocol::{Lsn, Plant, Recover, RecoveryError, planted};
 
+use super::epochs::Epochs;
 use super::{Config, Counters, Disk, HardState, LeaderFollower, Record};
 
 /// A member on its way back.
@@ -16,6 +17,7 @@ pub struct Recovering {
     seed: u64,
     hard: Option<HardState>,
     tail: Tail,
+    epochs: Epochs,
     /// Whether the log as far as it was read agrees with the checkpoint; while it does not, entries behind the checkpoint do not count.
     agrees: bool,
     last: Lsn,
@@ -28,15 +30,17 @@ impl Recovering {
         seed: u64,
     ) -> Result<Recovering, RecoveryError> {
         config.validate().map_err(|error| RecoveryError { what: error.what(), lsn: Lsn::ZERO })?;
-        let meta = match checkpoint {
-            None => CheckpointMeta { position: Position::default(), stamp_ms: 0 },
-            Some(meta) => CheckpointMeta::decode(&meta).ok_or(RecoveryError {
-                what: "a checkpoint's meta that is not leader-follower's",
-                lsn: Lsn::ZERO,
-            })?,
+        let (meta, epochs) = match checkpoint {
+            None => (CheckpointMeta { position: Position::default(), stamp_ms: 0 }, Epochs::default()),
+            Some(meta) => CheckpointMeta::decode_with(&meta)
+                .and_then(|(meta, epochs)| Some((meta, Epochs::decode(&epochs)?)))
+                .ok_or(RecoveryError {
+                    what: "a checkpoint's meta that is not leader-follower's",
+                    lsn: Lsn::ZERO,
+                })?,
         };
         let tail = Tail::new(meta.position, meta.stamp_ms, config.tail_limit_bytes);
-        Ok(Recovering { config, seed, hard: None, tail, agrees: true, last: Lsn::ZERO })
+        Ok(Recovering { config, seed, hard: None, tail, epochs, agrees: true, last: Lsn::ZERO })
     }
 
     fn clear_tail(&mut self) {
@@ -108,6 +112,10 @@ impl Recover<LeaderFollower> for Recovering {
             // No order of our own writes leaves this; that it led that epoch can't be excluded.
             hard = HardState { epoch: last.term, led: true };
         }
+        if planted(Plant::LeaderRestartsInEpoch) {
+            hard.led = false;
+        }
+        assert!(hard.epoch >= last.term, "no entry is of an epoch not yet known");
         LeaderFollower {
             hard,
             tail: self.tail,
@@ -118,6 +126,10 @@ impl Recover<LeaderFollower> for Recovering {
             leader: None,
             agreed: 0,
             diverged: false,
+            noted: None,
+            epochs: self.epochs,
+            born_ns: 0,
+            fresh_ns: 0,
             incoming: None,
             checkpoint_pending: false,
             compact_wanted: false,

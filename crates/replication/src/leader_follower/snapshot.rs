@@ -13,6 +13,7 @@ use bytes::Bytes;
 use keypact_log::{CheckpointMeta, ChunkRead, Outgoing, Position};
 use keypact_protocol::{Lsn, NodeId, Sink, SnapshotChunk, SnapshotInput, SnapshotRead};
 
+use super::epochs::Epochs;
 use super::{Body, LeaderFollower, Record, SnapshotOutcome};
 
 /// A snapshot that is being received.
@@ -65,7 +66,12 @@ impl LeaderFollower {
         self.compact_wanted = false;
         self.checkpoint_pending = true;
         self.counters.checkpoints += 1;
-        out.checkpoint(CheckpointMeta { position, stamp_ms: header.stamp_ms }.encode());
+        let epochs = self.epochs.extended(&self.tail, position.index);
+        assert!(
+            epochs.at(position.index) == Some(position.term),
+            "the table ends with the checkpoint's last entry"
+        );
+        out.checkpoint(CheckpointMeta { position, stamp_ms: header.stamp_ms }.encode_with(&epochs.encode()));
     }
 
     pub(super) fn on_snapshot_input(&mut self, input: SnapshotInput, now_ns: u64, out: &mut impl Sink<Self>) {
@@ -86,6 +92,7 @@ impl LeaderFollower {
         assert!(self.checkpoint_pending, "a checkpoint was asked for");
         assert!(meta.position.index <= self.delivered, "a checkpoint holds only what was delivered");
         self.checkpoint_pending = false;
+        self.epochs = self.epochs.extended(&self.tail, meta.position.index);
         self.tail.compact(meta.position.index);
         assert!(self.tail.base() == meta.position, "what was delivered is not replaced meanwhile");
         self.shorten_log(out);
@@ -175,7 +182,9 @@ impl LeaderFollower {
         chunk: SnapshotChunk,
         out: &mut impl Sink<Self>,
     ) {
-        let Some(CheckpointMeta { position, .. }) = CheckpointMeta::decode(&chunk.meta) else {
+        let meta = CheckpointMeta::decode_with(&chunk.meta);
+        let known = meta.filter(|(_, epochs)| Epochs::decode(epochs).is_some());
+        let Some((CheckpointMeta { position, .. }, _)) = known else {
             self.counters.refused_contradictions += 1;
             return;
         };
@@ -203,6 +212,10 @@ impl LeaderFollower {
         if position.index < self.agreed {
             // It would take back what this member acknowledged. Not answered: the leader makes a newer one once it knows.
             self.incoming = None;
+            return;
+        }
+        if !self.may_give_up_tail(self.agreed, out) {
+            // Not answered either: the chunk comes again.
             return;
         }
         if self.incoming.as_ref().is_none_or(|incoming| incoming.meta != chunk.meta) {
@@ -271,11 +284,14 @@ impl LeaderFollower {
     fn on_installed(&mut self, meta: &Bytes, out: &mut impl Sink<Self>) {
         let incoming = self.incoming.take().expect("only what was given can be installed");
         assert!(incoming.installing && incoming.meta == *meta, "and only whole");
-        let meta = CheckpointMeta::decode(meta).expect("it was understood when its first chunk came");
+        let (meta, epochs) =
+            CheckpointMeta::decode_with(meta).expect("it was understood when its first chunk came");
         let Position { index, .. } = meta.position;
         if index < self.delivered {
             self.counters.taken_back += self.delivered - index;
+            self.fresh_ns = 0;
         }
+        self.epochs = Epochs::decode(&epochs).expect("and so was its table");
         self.counters.truncated_entries += self.tail.last().index.saturating_sub(index);
         self.tail.reset(meta.position, meta.stamp_ms);
         self.delivered = index;

@@ -22,10 +22,26 @@ pub struct Counters {
     pub refused_to_lead_again: u64,
     /// Requests refused because the lease had ended.
     pub refused_past_lease: u64,
+    /// Proposals refused because the catalog has not yet allowed so many entries.
+    pub refused_past_allowance: u64,
     /// Proposals refused because the tail is full.
     pub refused_overload: u64,
     /// Linearizable reads answered.
     pub lease_reads: u64,
+    /// Reads answered that named a write which they must see.
+    pub session_reads: u64,
+    /// Such reads refused because that write is not yet applied here.
+    pub session_reads_behind: u64,
+    /// Such reads refused because that write was lost.
+    pub session_reads_lost: u64,
+    /// Stale reads refused because this member has applied what is lost.
+    pub refused_diverged: u64,
+    /// Times that a tail was reported to the catalog before it was given up.
+    pub tails_reported: u64,
+    /// Assignments that could not be taken on, because what is lost was applied here.
+    pub refused_to_lead_diverged: u64,
+    /// Followers that had fallen behind the leader's checkpoint.
+    pub left_behind: u64,
     /// Places at which a follower's log did not continue the leader's.
     pub conflicts: u64,
     /// Entries cut off here because the leader does not have them.
@@ -75,6 +91,44 @@ impl LeaderFollower {
     #[must_use]
     pub fn lease_until_ns(&self) -> u64 {
         self.leading.as_ref().map_or(0, |leader| leader.lease_until_ns())
+    }
+
+    /// How old its state may be: it has applied all that was acknowledged so long ago. 0 for a leader within its lease; `None` while nothing
+    /// is known, before a leader of the epoch was heard. Nanoseconds of its own clock; another's may run faster by the drift bound.
+    #[must_use]
+    pub fn staleness_ns(&self, now_ns: u64) -> Option<u64> {
+        if self.diverged || self.is_installing() {
+            return None;
+        }
+        match &self.leading {
+            Some(leader) if now_ns < leader.lease_until_ns() => {
+                let start = leader.epoch_start().expect("a lease is granted to who began to lead");
+                (self.delivered >= start).then_some(0)
+            }
+            Some(_) => None,
+            None => (self.fresh_ns > 0).then(|| now_ns.saturating_sub(self.fresh_ns)),
+        }
+    }
+
+    /// A follower has applied all that was acknowledged before this time, by its own clock.
+    #[must_use]
+    pub fn fresh_as_of_ns(&self) -> Option<u64> {
+        (self.fresh_ns > 0).then_some(self.fresh_ns)
+    }
+
+    /// What names a write of this leader that was just delivered: (epoch, index), for [`ReadLevel::Session`].
+    ///
+    /// [`ReadLevel::Session`]: keypact_protocol::ReadLevel::Session
+    #[must_use]
+    pub fn token(&self, index: u64) -> (u64, u64) {
+        assert!(index <= self.delivered, "only what was delivered is named");
+        (self.hard.epoch, index)
+    }
+
+    /// The index with which its leadership began, if it leads.
+    #[must_use]
+    pub fn epoch_start(&self) -> Option<u64> {
+        self.leading.as_ref().and_then(|leader| leader.epoch_start())
     }
 
     /// Whether it has applied what the leader does not have, and serves nothing.

@@ -1,14 +1,15 @@
-//! A catalog in small: seals, collects, chooses, activates, and renews the leader's lease.
+//! A catalog in small: seals, collects, chooses, activates, renews the leader's lease, and keeps the account of what was lost.
 //!
 //! It is one process with a disk, where the real catalog is a Raft group; what it may do is the same. It never lets two members serve: a
-//! new epoch is active only once the old leader is sealed, or its lease has run out by the catalog's clock, drift included.
+//! new epoch is active only once the old leader is sealed, or its lease has run out by the catalog's clock, drift included. What is to be
+//! decided is decided by [`Succession`]; here are only the clock and the messages.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use keypact_log::Position;
-use keypact_protocol::{DecodeError, NodeId, Wire};
-use keypact_replication::leader_follower::{Body, CATALOG, Config, LeaderFollower, Message};
+use keypact_protocol::NodeId;
+use keypact_replication::leader_follower::{
+    Body, CATALOG, Choice, Config, LeaderFollower, Message, Succession, SuccessionConfig,
+};
 
 use crate::scenarios::seat::{Catalog, Way, Wishes};
 
@@ -16,17 +17,14 @@ use crate::scenarios::seat::{Catalog, Way, Wishes};
 #[derive(Clone, Debug)]
 pub struct AssignerConfig {
     /// The group.
-    pub members: Vec<NodeId>,
-    /// How many followers acknowledge.
-    pub acks: usize,
-    /// The first epoch.
-    pub epoch: u64,
-    /// And its leader.
-    pub leader: NodeId,
+    pub group: SuccessionConfig,
     /// How long a lease is, nanoseconds.
     pub lease_ns: u64,
     /// How much faster one clock may run than another, parts per million.
     pub drift_bound_ppm: u64,
+    /// When an operator's patience ends: a promotion that may lose what was acknowledged is then forced, nanoseconds after the sealing began. `None`:
+    /// never.
+    pub force_after_ns: Option<u64>,
 }
 
 impl AssignerConfig {
@@ -36,88 +34,51 @@ impl AssignerConfig {
     }
 }
 
-/// What the assigner must not forget.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AssignerRecord {
-    /// This epoch is being prepared; `old` led before.
-    Sealing {
-        /// The new epoch.
-        epoch: u64,
-        /// The leader of the epoch before.
-        old: NodeId,
-    },
-    /// This epoch begins.
-    Assigned {
-        /// The epoch.
-        epoch: u64,
-        /// Its leader.
-        leader: NodeId,
-    },
-}
-
-impl Wire for AssignerRecord {
-    fn encode(&self, out: &mut Vec<u8>) {
-        let (kind, epoch, node) = match *self {
-            AssignerRecord::Sealing { epoch, old } => (0, epoch, old),
-            AssignerRecord::Assigned { epoch, leader } => (1, epoch, leader),
-        };
-        out.push(kind);
-        out.extend_from_slice(&epoch.to_le_bytes());
-        out.extend_from_slice(&node.0.to_le_bytes());
-    }
-
-    fn decode(bytes: Bytes) -> Result<AssignerRecord, DecodeError> {
-        let body: &[u8; 17] =
-            bytes.as_ref().try_into().map_err(|_| DecodeError::new("an assigner's record"))?;
-        let number = |at: usize| u64::from_le_bytes(body[at..at + 8].try_into().expect("eight bytes"));
-        let (epoch, node) = (number(1), NodeId(number(9)));
-        match body[0] {
-            0 => Ok(AssignerRecord::Sealing { epoch, old: node }),
-            1 => Ok(AssignerRecord::Assigned { epoch, leader: node }),
-            _ => Err(DecodeError::new("an assigner's record's kind")),
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Phase {
-    Active {
-        epoch: u64,
-        leader: NodeId,
-        last_grant_ns: u64,
-        heard_ns: u64,
-    },
-    Sealing {
-        epoch: u64,
-        old: NodeId,
-        lease_over_ns: u64,
-        since_ns: u64,
-        reports: BTreeMap<NodeId, Position>,
-    },
+/// What was reached in this life.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Reached {
+    pub(super) promotions: u64,
+    pub(super) forced: u64,
+    pub(super) leases_waited_out: u64,
+    pub(super) resigned: u64,
+    pub(super) waited_for_members: u64,
+    pub(super) tails_noted: u64,
+    pub(super) allowed_more: u64,
 }
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
 pub struct Assigner {
     config: AssignerConfig,
-    phase: Phase,
-    /// Promotions since the start of this life; of them such that may have lost what was acknowledged.
-    pub(super) promotions: u64,
-    pub(super) unsafe_promotions: u64,
-    pub(super) leases_waited_out: u64,
+    group: Succession,
+    last_grant_ns: u64,
+    heard_ns: u64,
+    /// Of a sealing: when the old leader can't serve any more, and when the sealing began.
+    lease_over_ns: u64,
+    since_ns: u64,
+    /// Who was heard of in the present epoch.
+    known: BTreeSet<NodeId>,
+    pub(super) reached: Reached,
 }
 
 impl Catalog for Assigner {
     type Member = LeaderFollower;
     type Config = AssignerConfig;
-    type Kept = AssignerRecord;
+    type Kept = Succession;
 
     const NODE: NodeId = CATALOG;
 
     fn new(config: AssignerConfig) -> Assigner {
-        let (epoch, leader) = (config.epoch, config.leader);
-        let phase = Phase::Active { epoch, leader, last_grant_ns: 0, heard_ns: 0 };
-        Assigner { config, phase, promotions: 0, unsafe_promotions: 0, leases_waited_out: 0 }
+        Assigner {
+            group: Succession::new(config.group.clone()),
+            config,
+            last_grant_ns: 0,
+            heard_ns: 0,
+            lease_over_ns: 0,
+            since_ns: 0,
+            known: BTreeSet::new(),
+            reached: Reached::default(),
+        }
     }
 
     fn tick_ns(config: &AssignerConfig) -> u64 {
@@ -130,76 +91,73 @@ impl Catalog for Assigner {
 
     fn way(message: &Message) -> Way {
         match message.body {
-            Body::Sealed { .. } | Body::Renew { .. } => Way::ToCatalog,
-            Body::Seal | Body::Assign { .. } | Body::Grant { .. } => Way::FromCatalog,
+            Body::Sealed { .. } | Body::Renew { .. } | Body::Tail { .. } | Body::Resigned => Way::ToCatalog,
+            Body::Seal | Body::Assign { .. } | Body::Grant { .. } | Body::Noted { .. } => Way::FromCatalog,
             _ => Way::Between,
         }
     }
 
-    fn replay(&mut self, record: AssignerRecord) {
-        self.phase = match record {
-            AssignerRecord::Sealing { epoch, old } => {
-                Phase::Sealing { epoch, old, lease_over_ns: 0, since_ns: 0, reports: BTreeMap::new() }
-            }
-            AssignerRecord::Assigned { epoch, leader } => {
-                Phase::Active { epoch, leader, last_grant_ns: 0, heard_ns: 0 }
-            }
-        };
+    fn replay(&mut self, kept: Succession) {
+        self.group = kept;
     }
 
     /// It does not remember when it last renewed a lease: as if just now.
     fn start(&mut self, now_ns: u64) {
-        let over_ns = now_ns + self.config.lease_over_ns();
-        match &mut self.phase {
-            Phase::Active { last_grant_ns, heard_ns, .. } => (*last_grant_ns, *heard_ns) = (now_ns, now_ns),
-            Phase::Sealing { lease_over_ns, since_ns, .. } => (*lease_over_ns, *since_ns) = (over_ns, now_ns),
-        }
+        (self.last_grant_ns, self.heard_ns, self.since_ns) = (now_ns, now_ns, now_ns);
+        self.lease_over_ns = now_ns + self.config.lease_over_ns();
     }
 
     fn tick(&mut self, now_ns: u64) -> Wishes<Assigner> {
         let mut wishes = Wishes::default();
-        match &self.phase {
-            Phase::Active { epoch, leader, last_grant_ns, heard_ns } => {
-                if now_ns.saturating_sub(*heard_ns) > self.config.lease_ns {
-                    // Missed renewals are the failure detector.
-                    let (epoch, old) = (epoch + 1, *leader);
-                    wishes.record = Some(AssignerRecord::Sealing { epoch, old });
-                    self.phase = Phase::Sealing {
-                        epoch,
-                        old,
-                        lease_over_ns: last_grant_ns + self.config.lease_over_ns(),
-                        since_ns: now_ns,
-                        reports: BTreeMap::new(),
-                    };
-                    self.say_to_all(epoch, &Body::Seal, &mut wishes);
-                } else {
-                    self.say_to_all(*epoch, &Body::Assign { leader: *leader }, &mut wishes);
-                }
-            }
-            Phase::Sealing { epoch, reports, .. } => {
-                let silent = self.config.members.iter().filter(|member| !reports.contains_key(member));
-                let seal = Message { epoch: *epoch, body: Body::Seal };
-                wishes.messages.extend(silent.map(|member| (*member, seal.clone())));
-                self.choose(now_ns, &mut wishes);
-            }
+        if let Some(sealing) = self.group.sealing() {
+            let silent = self.config.group.members.iter().filter(|member| !sealing.has(**member));
+            let seal = Message { epoch: sealing.epoch, body: Body::Seal };
+            wishes.messages.extend(silent.map(|member| (*member, seal.clone())));
+            self.choose(now_ns, &mut wishes);
+        } else if now_ns.saturating_sub(self.heard_ns) > self.config.lease_ns {
+            // Missed renewals are the failure detector.
+            self.seal(self.last_grant_ns + self.config.lease_over_ns(), now_ns, &mut wishes);
+        } else {
+            self.assign(&mut wishes);
+            let epoch = self.group.current().epoch;
+            let silent = self.config.group.members.iter().filter(|member| !self.known.contains(member));
+            // Whoever was away when the others were sealed says now how far it had come.
+            let silent = silent.filter(|_| epoch > self.config.group.epoch);
+            wishes.messages.extend(silent.map(|member| (*member, Message { epoch, body: Body::Seal })));
         }
         wishes
     }
 
     fn hear(&mut self, from: NodeId, message: &Message, now_ns: u64) -> Wishes<Assigner> {
         let mut wishes = Wishes::default();
-        let lease_ns = self.config.lease_ns;
-        match (&mut self.phase, &message.body) {
-            (Phase::Active { epoch, leader, last_grant_ns, heard_ns }, Body::Renew { sent_ns })
-                if message.epoch == *epoch && from == *leader =>
-            {
-                (*last_grant_ns, *heard_ns) = (now_ns, now_ns);
-                let body = Body::Grant { sent_ns: *sent_ns, lease_ns };
-                wishes.messages.push((from, Message { epoch: *epoch, body }));
+        let epoch = message.epoch;
+        match &message.body {
+            Body::Renew { sent_ns, last } => self.renew(from, epoch, (*sent_ns, *last), now_ns, &mut wishes),
+            Body::Sealed { last, visible } => {
+                if self.group.sealed(from, epoch, *last, *visible) {
+                    self.keep(&mut wishes);
+                }
+                if self.group.sealing().is_some() {
+                    self.choose(now_ns, &mut wishes);
+                } else if epoch == self.group.current().epoch {
+                    self.known.insert(from);
+                }
             }
-            (Phase::Sealing { epoch, reports, .. }, Body::Sealed { last }) if message.epoch == *epoch => {
-                reports.insert(from, *last);
-                self.choose(now_ns, &mut wishes);
+            Body::Tail { last, entries, .. } => {
+                let Some(news) = self.group.tail(from, epoch, *last, entries) else { return wishes };
+                if news {
+                    self.keep(&mut wishes);
+                }
+                self.reached.tails_noted += 1;
+                wishes.messages.push((from, Message { epoch, body: Body::Noted { last: *last } }));
+            }
+            Body::Resigned => {
+                let current = self.group.current();
+                if self.group.sealing().is_none() && (current.epoch, current.leader) == (epoch, from) {
+                    // The life that had the lease is over.
+                    self.reached.resigned += 1;
+                    self.seal(now_ns, now_ns, &mut wishes);
+                }
             }
             _ => {}
         }
@@ -208,32 +166,77 @@ impl Catalog for Assigner {
 }
 
 impl Assigner {
+    /// What it knows of the group.
+    #[must_use]
+    pub fn group(&self) -> &Succession {
+        &self.group
+    }
+
+    fn keep(&self, wishes: &mut Wishes<Assigner>) {
+        wishes.record = Some(self.group.clone());
+    }
+
     fn say_to_all(&self, epoch: u64, body: &Body, wishes: &mut Wishes<Assigner>) {
         let message = Message { epoch, body: body.clone() };
-        wishes.messages.extend(self.config.members.iter().map(|member| (*member, message.clone())));
+        wishes.messages.extend(self.config.group.members.iter().map(|member| (*member, message.clone())));
+    }
+
+    fn assign(&self, wishes: &mut Wishes<Assigner>) {
+        let current = self.group.current();
+        let body = Body::Assign { leader: current.leader, after: current.after };
+        self.say_to_all(current.epoch, &body, wishes);
+    }
+
+    fn seal(&mut self, lease_over_ns: u64, now_ns: u64, wishes: &mut Wishes<Assigner>) {
+        let epoch = self.group.begin_sealing();
+        (self.lease_over_ns, self.since_ns) = (lease_over_ns, now_ns);
+        self.keep(wishes);
+        self.say_to_all(epoch, &Body::Seal, wishes);
+    }
+
+    fn renew(
+        &mut self,
+        from: NodeId,
+        epoch: u64,
+        (sent_ns, last): (u64, u64),
+        now_ns: u64,
+        wishes: &mut Wishes<Assigner>,
+    ) {
+        let Some((allowed, news)) = self.group.renewed(from, epoch, last) else { return };
+        (self.last_grant_ns, self.heard_ns) = (now_ns, now_ns);
+        if news {
+            self.reached.allowed_more += 1;
+            self.keep(wishes);
+        }
+        let body = Body::Grant { sent_ns, lease_ns: self.config.lease_ns, allowed };
+        wishes.messages.push((from, Message { epoch, body }));
     }
 
     /// Promotes the most advanced, once enough are sealed and the old leader can't serve.
     fn choose(&mut self, now_ns: u64, wishes: &mut Wishes<Assigner>) {
-        let Phase::Sealing { epoch, old, lease_over_ns, since_ns, reports } = &self.phase else { return };
-        let members = self.config.members.len();
-        let safe = reports.len() >= members - self.config.acks;
-        // Without acknowledgements there is nothing to wait for but the members that can be had.
-        let patient = now_ns.saturating_sub(*since_ns) <= self.config.lease_ns;
-        let enough = safe || (self.config.acks == 0 && !patient);
-        let silenced = reports.contains_key(old);
-        if !enough || !(silenced || now_ns >= *lease_over_ns) {
+        let old = self.group.current().leader;
+        let silenced = self.group.sealing().is_some_and(|sealing| sealing.has(old));
+        if !silenced && now_ns < self.lease_over_ns {
             return;
         }
-        let best = reports.iter().max_by_key(|(_, last)| (last.term, last.index));
-        let Some((leader, _)) = best else { return };
-        let (epoch, leader) = (*epoch, *leader);
-        assert!(safe || self.config.acks == 0, "with acknowledgements no promotion may lose any");
-        self.promotions += 1;
-        self.unsafe_promotions += u64::from(!safe);
-        self.leases_waited_out += u64::from(!silenced);
-        wishes.record = Some(AssignerRecord::Assigned { epoch, leader });
-        self.phase = Phase::Active { epoch, leader, last_grant_ns: now_ns, heard_ns: now_ns };
-        self.say_to_all(epoch, &Body::Assign { leader }, wishes);
+        let waited_ns = now_ns.saturating_sub(self.since_ns);
+        let forces = self.config.force_after_ns.is_some_and(|after_ns| waited_ns > after_ns);
+        let heard: BTreeSet<NodeId> = match self.group.sealing() {
+            Some(sealing) => self.config.group.members.iter().filter(|m| sealing.has(**m)).copied().collect(),
+            None => return,
+        };
+        let safe = self.group.choose(Choice::Safe);
+        let chosen = if forces { safe.or_else(|_| self.group.choose(Choice::Forced)) } else { safe };
+        let Ok(chosen) = chosen else {
+            self.reached.waited_for_members += 1;
+            return;
+        };
+        self.reached.promotions += 1;
+        self.reached.forced += u64::from(chosen.forced);
+        self.reached.leases_waited_out += u64::from(!silenced);
+        self.known = heard;
+        (self.last_grant_ns, self.heard_ns) = (now_ns, now_ns);
+        self.keep(wishes);
+        self.assign(wishes);
     }
 }

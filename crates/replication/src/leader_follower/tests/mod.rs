@@ -13,6 +13,7 @@ use super::{
 };
 
 mod rebuild;
+mod succession;
 
 fn config() -> Config {
     Config::new(NodeId(2), vec![NodeId(1), NodeId(2), NodeId(3)], 1)
@@ -61,18 +62,21 @@ fn hard(epoch: u64, led: bool) -> Record {
 fn messages_and_records_survive_the_wire() {
     let chunk = SnapshotChunk { meta: meta(5, 2), chunk: 3, bytes: Bytes::from_static(b"state"), last: true };
     let bodies = [
-        Body::Append { prev: place(4, 2), entries: vec![entry(5, 2), entry(6, 3)], commit: 4 },
-        Body::AppendReply(AppendOutcome::Match { index: 6 }),
-        Body::AppendReply(AppendOutcome::Conflict { prev_index: 9, next: 3 }),
-        Body::AppendReply(AppendOutcome::Diverged { agreed: 4 }),
+        Body::Append { prev: place(4, 2), entries: vec![entry(5, 2), entry(6, 3)], commit: 4, echo_ns: 8 },
+        Body::AppendReply { outcome: AppendOutcome::Match { index: 6 }, sent_ns: 1 },
+        Body::AppendReply { outcome: AppendOutcome::Conflict { prev_index: 9, next: 3 }, sent_ns: 1 },
+        Body::AppendReply { outcome: AppendOutcome::Diverged { agreed: 4 }, sent_ns: 1 },
         Body::Snapshot { log_end: 9, chunk },
         Body::SnapshotReply { index: 5, outcome: SnapshotOutcome::Next { chunk: 4 } },
         Body::SnapshotReply { index: 5, outcome: SnapshotOutcome::Ahead { base: 7 } },
         Body::Seal,
-        Body::Sealed { last: place(6, 3) },
-        Body::Assign { leader: NodeId(3) },
-        Body::Renew { sent_ns: 17 },
-        Body::Grant { sent_ns: 17, lease_ns: 500 },
+        Body::Sealed { last: place(6, 3), visible: 5 },
+        Body::Assign { leader: NodeId(3), after: place(6, 2) },
+        Body::Tail { last: place(7, 3), before: place(4, 2), entries: vec![entry(5, 2)] },
+        Body::Noted { last: place(7, 3) },
+        Body::Renew { sent_ns: 17, last: 9 },
+        Body::Resigned,
+        Body::Grant { sent_ns: 17, lease_ns: 500, allowed: 90 },
     ];
     for body in bodies {
         let message = Message { epoch: 3, body };
@@ -99,7 +103,8 @@ fn messages_and_records_survive_the_wire() {
 fn entries_that_no_leader_sends_are_refused() {
     let append = |entries: Vec<Entry>| {
         let mut bytes = Vec::new();
-        Message { epoch: 3, body: Body::Append { prev: place(4, 2), entries, commit: 4 } }.encode(&mut bytes);
+        Message { epoch: 3, body: Body::Append { prev: place(4, 2), entries, commit: 4, echo_ns: 0 } }
+            .encode(&mut bytes);
         Message::decode(Bytes::from(bytes)).map_err(|error| error.what)
     };
     assert!(append(vec![entry(5, 2), entry(6, 3)]).is_ok());

@@ -74,7 +74,7 @@ fn chunk(index: u64, epoch: u64) -> SnapshotChunk {
 }
 
 fn append(prev: Position, entries: Vec<Entry>, commit: u64) -> Body {
-    Body::Append { prev, entries, commit }
+    Body::Append { prev, entries, commit, echo_ns: 0 }
 }
 
 #[test]
@@ -86,10 +86,20 @@ fn a_diverged_follower_takes_no_snapshot_below_what_it_acknowledged() {
     step(&mut member, &mut seen, said(LEADER, 2, append(place(0, 0), old[..2].to_vec(), 0)), 2);
     step(&mut member, &mut seen, said(LEADER, 2, append(place(2, 1), vec![entry(3, 2)], 0)), 3);
     let (_, last) = seen.sent.last().expect("each append is answered");
-    assert_eq!(last.body, Body::AppendReply(AppendOutcome::Diverged { agreed: 2 }));
+    assert_eq!(
+        last.body,
+        Body::AppendReply { outcome: AppendOutcome::Diverged { agreed: 2 }, sent_ns: 3_000_000 }
+    );
     step(&mut member, &mut seen, said(LEADER, 2, Body::Snapshot { log_end: 3, chunk: chunk(1, 1) }), 4);
     assert_eq!(seen.taken, []);
+    // Nor one that the catalog has not been told of; it hears first what is lost.
     step(&mut member, &mut seen, said(LEADER, 2, Body::Snapshot { log_end: 3, chunk: chunk(3, 2) }), 5);
+    assert_eq!(seen.taken, []);
+    let (to, report) = seen.sent.last().expect("it tells the catalog");
+    let tail = Body::Tail { last: place(3, 1), before: place(2, 1), entries: vec![entry(3, 1)] };
+    assert_eq!((*to, &report.body), (CATALOG, &tail));
+    step(&mut member, &mut seen, said(CATALOG, 2, Body::Noted { last: place(3, 1) }), 6);
+    step(&mut member, &mut seen, said(LEADER, 2, Body::Snapshot { log_end: 3, chunk: chunk(3, 2) }), 7);
     assert_eq!(seen.taken, [chunk(3, 2)]);
 }
 
@@ -99,8 +109,8 @@ fn a_leader_sends_a_diverged_follower_no_checkpoint_below_what_that_acknowledged
     records.extend(entries(1..=3, 1));
     let mut seen = Seen { lsn: 4, ..Seen::default() };
     let mut member = recovered(None, records);
-    step(&mut member, &mut seen, said(CATALOG, 2, Body::Assign { leader: NodeId(2) }), 1);
-    let reply = |outcome| said(LEADER, 2, Body::AppendReply(outcome));
+    step(&mut member, &mut seen, said(CATALOG, 2, Body::Assign { leader: NodeId(2), after: place(3, 1) }), 1);
+    let reply = |outcome| said(LEADER, 2, Body::AppendReply { outcome, sent_ns: 0 });
     step(&mut member, &mut seen, reply(AppendOutcome::Match { index: 1 }), 2);
     step(&mut member, &mut seen, reply(AppendOutcome::Diverged { agreed: 3 }), 3);
     assert_eq!(seen.reads, [SnapshotRead { to: LEADER, chunk: 0 }]);
@@ -130,6 +140,8 @@ fn a_follower_whose_checkpoint_is_newer_keeps_its_state() {
     let outcome = SnapshotOutcome::Ahead { base: 17 };
     assert_eq!((*to, &reply.body), (LEADER, &Body::SnapshotReply { index: 15, outcome }));
     // A leader whose whole log ends before that has nothing to compare: its state is the right one.
+    step(&mut member, &mut seen, said(CATALOG, 3, Body::Seal), 2);
+    step(&mut member, &mut seen, said(CATALOG, 3, Body::Noted { last: place(19, 1) }), 2);
     step(&mut member, &mut seen, said(LEADER, 3, Body::Snapshot { log_end: 16, chunk: chunk(15, 1) }), 2);
     assert_eq!(seen.taken, [chunk(15, 1)]);
 }
@@ -141,7 +153,7 @@ fn a_hint_does_not_move_a_probe() {
     records.extend(entries(6..=8, 1));
     let mut seen = Seen { lsn: 4, ..Seen::default() };
     let mut member = recovered(Some(meta(5, 1)), records);
-    step(&mut member, &mut seen, said(CATALOG, 2, Body::Assign { leader: NodeId(2) }), 1);
+    step(&mut member, &mut seen, said(CATALOG, 2, Body::Assign { leader: NodeId(2), after: place(8, 1) }), 1);
     step(&mut member, &mut seen, Input::Unreachable(LEADER), 2);
     member.flush(Context::default(), &mut seen);
     assert_eq!(seen.reads, []);
