@@ -2,9 +2,10 @@
 
 use core::fmt::Debug;
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use keypact_ordering::clock::DotContext;
+use keypact_ordering::clock::{DotContext, ReplicaId};
 use keypact_protocol::Wire;
 
 /// A state that only grows: any two have a least common one above both, their *join*. Replicas that have joined the same states are
@@ -50,6 +51,18 @@ pub trait Lattice: Clone + Default + PartialEq + Debug + Wire {
 
     /// All that a state of version `seen` lacks; empty if it lacks nothing.
     fn delta_since(&self, seen: &DotContext) -> Self::Delta;
+
+    /// Replicas of whose events something lives here. Of all others nothing is left but their events' names. O(state). Types that never
+    /// remove anything name all.
+    fn living(&self) -> BTreeSet<ReplicaId> {
+        self.version().spans().map(|span| span.replica).collect()
+    }
+
+    /// Drops the names of a replica's events, as far as nothing of them lives: they are then neither in the version nor in any delta. Only
+    /// once nobody can bring one of these events any more: who does makes it live again. Types that never remove anything keep all.
+    fn forget(&mut self, replica: ReplicaId) {
+        let _ = replica;
+    }
 
     /// Whether `other` could teach nothing: whether this is above it. Copies the state.
     fn covers(&self, other: &Self) -> bool {

@@ -76,6 +76,10 @@ plants! {
     (ChainSpliceWithoutResend, "chain-splice-without-resend", "chain", "a new neighbour is sent only what is new, not what it lacks"),
     (ChainDirtyRead, "chain-dirty-read", "chain", "a member answers reads of keys with unapplied entries without asking the tail"),
     (LastServerDropped, "last-server-dropped", "chain", "the last member to serve is forgotten: whoever comes first begins again"),
+    // Gossip.
+    (GossipContextDroppedEarly, "gossip-context-dropped-early", "gossip", "a retired replica's events are forgotten before all members know what became of them"),
+    (GossipDeltaWithoutContext, "gossip-delta-without-context", "gossip", "a delta for who was away does not say what was removed"),
+    (GossipIdentityReused, "gossip-identity-reused", "gossip", "a replica that lost its disk counts on under the identity that it had"),
     // Partitioning.
     (SplitPointInBothHalves, "split-point-in-both-halves", "range", "a slice that is split keeps the split point, which the other half has, too"),
     (RangeAnsweredInPart, "range-answered-in-part", "range", "a node answers a range query with what it has, if it has the beginning"),

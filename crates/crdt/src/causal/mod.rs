@@ -30,6 +30,7 @@ pub use dot_set::DotSet;
 pub use event::Event;
 pub use store::{DotStore, Sides};
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -131,9 +132,28 @@ impl<S: DotStore> Lattice for Causal<S> {
                 known.push(dot);
             }
         });
-        let context = self.context.difference(&known.into_iter().collect());
+        let mut context = self.context.difference(&known.into_iter().collect());
+        if planted(Plant::GossipDeltaWithoutContext) {
+            context = live(&self.store).difference(seen).union(&events);
+        }
         assert!(context.contains_all(&events), "what was not applied there is in the delta's context");
         CausalDelta { store: self.store.unseen(seen), context, events, whole: true }
+    }
+
+    fn living(&self) -> BTreeSet<ReplicaId> {
+        let mut living = BTreeSet::new();
+        self.store.for_each_dot(&mut |dot| {
+            living.insert(dot.replica);
+        });
+        living
+    }
+
+    fn forget(&mut self, replica: ReplicaId) {
+        let names: DotContext = self.context.spans().filter(|span| span.replica == replica).collect();
+        let dead = names.difference(&live(&self.store));
+        self.context = self.context.difference(&dead);
+        self.version = self.version.difference(&dead);
+        assert!(self.context.contains_all(&self.version), "what was applied was seen");
     }
 }
 
