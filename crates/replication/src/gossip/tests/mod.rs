@@ -1,0 +1,1 @@
+//! What scripts and the simulator do not pin.
