@@ -4,10 +4,10 @@
 //! Replicas crash and come back with what their disk kept; some lose their disk, and come back under a new identity. After every few
 //! changes, and at the end, each state is compared with what the events that made it say (`crdt/ledger.rs`).
 
-mod board;
+pub(super) mod board;
 mod clients;
-mod ledger;
-mod replica;
+pub(super) mod ledger;
+pub(super) mod replica;
 
 use std::rc::Rc;
 
@@ -20,9 +20,9 @@ pub use clients::{BoardClients, BoardWatch, BoardWork};
 pub use replica::{Replica, ReplicaConfig, ReplicaDisk};
 
 /// Keys of the map.
-const KEYS: u64 = 3;
+pub(super) const KEYS: u64 = 3;
 /// Elements of a set, keys of an inner map.
-const ITEMS: u64 = 3;
+pub(super) const ITEMS: u64 = 3;
 
 /// Conflict-free types under a small anti-entropy.
 #[derive(Clone, Copy, Debug, Default)]

@@ -10,6 +10,7 @@ mod circuit_breaker;
 mod crdt;
 mod failing_service;
 mod fifo;
+mod gossip;
 mod hash;
 mod idempotency;
 mod judge;
@@ -40,6 +41,7 @@ pub use circuit_breaker::{BreakerClients, CircuitBreakerScenario};
 pub use crdt::{BoardClients, BoardWatch, BoardWork, CrdtScenario, Replica, ReplicaConfig, ReplicaDisk};
 pub use failing_service::{EffectWatch, Reached, Service};
 pub use fifo::{FifoScenario, FifoWatch};
+use gossip::GossipScenario;
 use hash::HashScenario;
 pub use idempotency::{IdempotencyScenario, TokenClients};
 pub(crate) use leader_follower::AssignerConfig;
@@ -96,6 +98,11 @@ pub(crate) static ENTRIES: &[Entry] = &[
     entry("chain", "chain replication alone, with a small catalog that resplices it", |seeds, options| {
         run_scenario(&ChainScenario, seeds, options)
     }),
+    entry(
+        "gossip",
+        "replicas that all take writes, with a small catalog; they leave, come back, lose their disks",
+        |seeds, options| run_scenario(&GossipScenario, seeds, options),
+    ),
     entry("range", "ordered slices split, merge and move under crashes; range queries", |seeds, options| {
         run_scenario(&RangeScenario, seeds, options)
     }),

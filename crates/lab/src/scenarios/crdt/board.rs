@@ -9,7 +9,7 @@ use keypact_ordering::clock::{DotContext, HybridClock, HybridStamp, ReplicaId};
 use keypact_protocol::{DecodeError, Wire};
 
 /// What lies under a key of the map: one of each kind that can lie in maps.
-pub(super) type Field =
+pub(in crate::scenarios) type Field =
     (Tally, Latest<u64>, DotFunction<u64>, EnableWins, DisableWins, DotMap<u64, DotSet>, DotMap<u64, Tally>);
 
 /// Which part of a [`Field`].
@@ -106,7 +106,7 @@ pub struct Digest {
     pub map: DotContext,
 }
 
-fn put_part(
+pub(in crate::scenarios) fn put_part(
     kind: Kind,
     value: u64,
     item: u64,
@@ -128,7 +128,7 @@ fn put_part(
     delta
 }
 
-fn take_part(kind: Kind, item: u64, held: &Field, event: &mut Event) -> Field {
+pub(in crate::scenarios) fn take_part(kind: Kind, item: u64, held: &Field, event: &mut Event) -> Field {
     let mut delta = Field::default();
     match kind {
         Kind::Tally => delta.0 = held.0.clear(event),

@@ -243,7 +243,11 @@ impl Observer<Replica> for BoardWatch {
         }
         *before = applied;
         self.changes += 1;
-        if self.changes.is_multiple_of(self.every) { ledger.check_map(node, replica.board()) } else { Ok(()) }
+        if self.changes.is_multiple_of(self.every) {
+            ledger.check_map(node, &replica.board().map)
+        } else {
+            Ok(())
+        }
     }
 
     fn replied(&mut self, _: u64, _: NodeId, _: ClientId, reply: &ActionReply) -> Result<(), Violation> {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keypact_crdt::Lattice;
+use keypact_crdt::{Lattice, OrMap};
 use keypact_ordering::clock::{Dot, DotContext, HybridStamp, ReplicaId};
 use keypact_protocol::NodeId;
 use keypact_simulator::Violation;
@@ -154,20 +154,40 @@ impl Ledger {
         Ok(())
     }
 
+    /// Of an identity's events only those up to this one are left: a crash took the others before anybody had heard of them.
+    pub fn kept(&mut self, replica: ReplicaId, last: u64) {
+        let lost = Dot::new(replica, last.saturating_add(1))..=Dot::new(replica, u64::MAX);
+        let lost: Vec<Dot> = self.events.range(lost).map(|(dot, _)| *dot).collect();
+        self.reached.forgotten += lost.len() as u64;
+        lost.iter().for_each(|dot| drop(self.events.remove(dot)));
+    }
+
     /// Judges what one replica shows in its map against the events that it has applied.
     ///
     /// # Errors
     /// It shows something else than these events say.
-    pub fn check_map(&mut self, node: NodeId, board: &Board) -> Result<(), Violation> {
+    pub fn check_map(&mut self, node: NodeId, map: &OrMap<u64, Field>) -> Result<(), Violation> {
+        self.check_applied(node, map, &map.version())
+    }
+
+    /// The same, where not all events that were applied are in the map's version any more.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_applied(
+        &mut self,
+        node: NodeId,
+        map: &OrMap<u64, Field>,
+        version: &DotContext,
+    ) -> Result<(), Violation> {
         self.reached.evaluated += 1;
-        let version = board.map.version();
         let known = self.events.keys().filter(|dot| version.contains(**dot)).count() as u64;
         if known != version.dot_count() {
             let detail = format!("{node} has applied {version}, of which {known} were made");
             return violation("events-are-known", detail);
         }
         let mut shown = Shown::default();
-        for (dot, at) in self.live(&version) {
+        for (dot, at) in self.live(version) {
             shown.add(dot, &self.events[&dot], at);
             let rival = |(own, other): (&Dot, &Event)| {
                 version.contains(*own)
@@ -177,7 +197,7 @@ impl Ledger {
             self.reached.add_won += u64::from(self.events.iter().any(rival));
         }
         self.reached.siblings += u64::from(shown.values.values().any(|values| values.len() > 1));
-        shown.compare(node, board)
+        shown.compare(node, map)
     }
 
     /// What lives, and where, once exactly these events have been applied: what was made and not superseded by any of them.
@@ -199,7 +219,7 @@ impl Ledger {
         board: &Board,
         present: &BTreeSet<NodeId>,
     ) -> Result<(), Violation> {
-        self.check_map(node, board)?;
+        self.check_map(node, &board.map)?;
         // Who is away at the end still has on its disk what nobody has heard of.
         for (replica, life) in &mut self.lives {
             life.lost |= !present.contains(&replica.life().0);
@@ -307,10 +327,10 @@ impl Shown {
         }
     }
 
-    fn compare(&self, node: NodeId, board: &Board) -> Result<(), Violation> {
+    fn compare(&self, node: NodeId, map: &OrMap<u64, Field>) -> Result<(), Violation> {
         for key in 0..super::KEYS {
             let empty = Field::default();
-            let field = board.map.get(&key).unwrap_or(&empty);
+            let field = map.get(&key).unwrap_or(&empty);
             let expected = (
                 self.tallies.get(&key).copied().unwrap_or(0),
                 self.latest.get(&key).map(|(_, _, token)| *token),

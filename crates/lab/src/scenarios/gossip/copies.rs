@@ -1,0 +1,100 @@
+//! Where each event is on a disk, and which events may be missing in the end.
+
+use std::collections::BTreeMap;
+
+use keypact_ordering::clock::{Dot, DotContext, ReplicaId};
+use keypact_protocol::NodeId;
+
+/// What one node's disk has.
+#[derive(Clone, Debug, Default)]
+struct Copy {
+    losses: u64,
+    replica: Option<ReplicaId>,
+    version: DotContext,
+}
+
+/// All disks.
+#[derive(Debug, Default)]
+pub(crate) struct Copies {
+    disks: BTreeMap<NodeId, Copy>,
+    /// What each node has ever had on a disk.
+    ever: BTreeMap<NodeId, DotContext>,
+    /// Every copy was lost, or dropped by who came back too late.
+    lost: DotContext,
+    /// Names that members dropped, by the view that ordered it.
+    forgotten: BTreeMap<u64, DotContext>,
+}
+
+impl Copies {
+    /// The node's disk was lost so often. If that is news, all that was on it is gone.
+    pub(crate) fn losses(&mut self, node: NodeId, losses: u64) {
+        let before = self.disks.entry(node).or_default().losses;
+        if losses > before {
+            self.drop_copy(node);
+            self.disks.insert(node, Copy { losses, ..Copy::default() });
+        }
+    }
+
+    /// The node counts under this identity. Under a new one it has begun with nothing.
+    pub(crate) fn replica(&mut self, node: NodeId, replica: Option<ReplicaId>) {
+        let before = self.disks.entry(node).or_default().replica;
+        if let Some(replica) = replica
+            && before != Some(replica)
+        {
+            self.drop_copy(node);
+            let copy = self.disks.entry(node).or_default();
+            (copy.replica, copy.version) = (Some(replica), DotContext::new());
+        }
+    }
+
+    fn drop_copy(&mut self, node: NodeId) {
+        let gone = self.disks.get(&node).map(|copy| copy.version.clone()).unwrap_or_default();
+        let others = self.disks.iter().filter(|(other, _)| **other != node);
+        let left = others.fold(DotContext::new(), |left, (_, copy)| left.union(&copy.version));
+        self.lost.merge(&gone.difference(&left));
+    }
+
+    /// All of this is on the node's disk.
+    pub(crate) fn durable(&mut self, node: NodeId, version: &DotContext) {
+        self.disks.entry(node).or_default().version.merge(version);
+        self.ever.entry(node).or_default().merge(version);
+    }
+
+    /// The node says that all of this is on its disk; `present`: it is still who it was.
+    pub(crate) fn said(&mut self, node: NodeId, version: &DotContext, present: bool) {
+        self.ever.entry(node).or_default().merge(version);
+        if present {
+            self.durable(node, version);
+        }
+    }
+
+    /// A member dropped these names, as this view orders.
+    pub(crate) fn forgotten(&mut self, view: u64, names: &DotContext) {
+        self.forgotten.entry(view).or_default().merge(names);
+    }
+
+    /// What a member of this view has dropped.
+    pub(crate) fn forgotten_by(&self, view: u64) -> DotContext {
+        self.forgotten.range(..=view).fold(DotContext::new(), |all, (_, names)| all.union(names))
+    }
+
+    /// On how many nodes' disks an event has been.
+    pub(crate) fn count(&self, dot: Dot) -> usize {
+        self.ever.values().filter(|version| version.contains(dot)).count()
+    }
+
+    /// Whether every copy of an event was lost.
+    pub(crate) fn is_lost(&self, dot: Dot) -> bool {
+        self.lost.contains(dot)
+    }
+
+    /// How many events' names were dropped.
+    pub(crate) fn forgotten_count(&self) -> u64 {
+        self.forgotten.values().map(DotContext::dot_count).sum()
+    }
+
+    /// Whether an event may be missing in a state of this version.
+    pub(crate) fn may_lack(&self, dot: Dot) -> bool {
+        self.lost.contains(dot) || self.forgotten.values().any(|names| names.contains(dot))
+    }
+}
