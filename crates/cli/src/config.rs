@@ -76,6 +76,7 @@ numbers! {
     LimitTable {
         connections: usize => limits.connections;
         session_limit: usize => node.session_limit;
+        keys_at_once: usize => node.keys_at_once;
         value_limit_bytes: usize => node.value_limit_bytes;
         checkpoint_after_bytes: usize => node.checkpoint_after_bytes;
         tail_limit_bytes: usize => node.tail_limit_bytes;
@@ -254,6 +255,7 @@ fn defaults() -> String {
 [limits]
 # connections = {connections}
 # session_limit = {session_limit}             # commands of one connection under way or waiting
+# keys_at_once = {keys_at_once}             # keys that KEYS looks at before the node does something else
 # value_limit_bytes = {value_limit_bytes}
 # checkpoint_after_bytes = {checkpoint_after_bytes}
 # tail_limit_bytes = {tail_limit_bytes}
@@ -280,6 +282,7 @@ fn defaults() -> String {
         handshake_ms = limits.handshake_ms,
         connections = limits.connections,
         session_limit = node.session_limit,
+        keys_at_once = node.keys_at_once,
         value_limit_bytes = node.value_limit_bytes,
         checkpoint_after_bytes = node.checkpoint_after_bytes,
         tail_limit_bytes = node.tail_limit_bytes,

@@ -27,8 +27,9 @@ mod strings;
 pub mod table;
 
 pub use command::{Command, DecodeError};
-pub use partition::{Limits, Partition};
+pub use partition::{Limits, Partition, is_listing};
 pub use scan::CURSOR_BITS;
+pub use store::listing::ListingId;
 pub use store::load::{LoadError, Loader};
 pub use store::snapshot::{MAX_CHUNK_BYTES, SnapshotMeta};
 pub use table::{CommandId, Flags, Group, Place, Spec};

@@ -7,6 +7,7 @@ use keypact_resp::{Arguments, ErrorReply, Value};
 
 use crate::command::Command;
 use crate::store::Store;
+use crate::store::listing::ListingId;
 use crate::store::snapshot::SnapshotMeta;
 use crate::table::{self, Flags, Handler};
 
@@ -123,6 +124,27 @@ impl Partition {
         };
         let view = View { store: &self.store, at_ms, applied_index: self.applied_index, draws: &self.draws };
         table::reply(handler(&view, command.arguments()))
+    }
+
+    /// Begins to answer a `KEYS` as of `at_ms` and of this moment, in slices ([`Partition::go_on_listing`]), whatever is
+    /// written meanwhile. `None` if four are under way: each keeps what writes change.
+    ///
+    /// # Panics
+    /// If the command is another one ([`is_listing`]).
+    pub fn begin_listing(&mut self, at_ms: u64, command: &Command) -> Option<ListingId> {
+        assert!(is_listing(command), "{:?} lists no keys", command.spec());
+        self.store.begin_listing(argument(command.arguments(), 1), at_ms)
+    }
+
+    /// Goes on with the oldest listing, until it has looked at so many `entries` and the rest of a bucket; its answer if
+    /// it has all. `FLUSHALL` makes listings read what is left in one go.
+    pub fn go_on_listing(&mut self, entries: usize) -> Option<(ListingId, Value)> {
+        self.store.go_on_listing(entries)
+    }
+
+    /// Whether a listing is under way. O(1).
+    pub fn is_listing(&self) -> bool {
+        self.store.is_listing()
     }
 
     /// Whether a deadline of a key that this read touches lies after the applied stamp, at or before `wall_ms`. A strong
@@ -261,6 +283,11 @@ impl Partition {
         self.applied_stamp_ms = stamp_ms;
         self.store.remove_expired(stamp_ms, expired);
     }
+}
+
+/// Whether this is the command that [`Partition::begin_listing`] answers.
+pub fn is_listing(command: &Command) -> bool {
+    command.spec().name == "keys"
 }
 
 /// What a read sees.

@@ -3,9 +3,9 @@
 
 use keypact_resp::{Arguments, ErrorReply, Value};
 
-use crate::glob;
 use crate::integer::integer_or_error;
 use crate::partition::{Reply, View, argument};
+use crate::store::listing::is_listed;
 use crate::store::slot::Slot;
 use crate::store::{BUCKETS, Location};
 use crate::strings::SYNTAX;
@@ -37,7 +37,7 @@ fn key_reply(slot: &Slot) -> Value {
 }
 
 fn wanted(view: &View<'_>, slot: &Slot, pattern: &[u8]) -> bool {
-    slot.is_visible(view.at_ms) && (pattern == b"*" || glob::matches(pattern, slot.key()))
+    is_listed(slot, view.at_ms, pattern)
 }
 
 /// Entries of a bucket from `tag` on, in order.

@@ -8,7 +8,9 @@
 //! for the slot at a load between 7/8 and 7/16, and 32 more once the value has been read (the shared count that lets a
 //! reply hold the value without a copy): 170 bytes a key on average, 200 after a read. A deadline adds about 30.
 
+mod before;
 mod deadlines;
+pub(crate) mod listing;
 pub(crate) mod load;
 pub(crate) mod slot;
 pub(crate) mod snapshot;
@@ -16,12 +18,14 @@ pub(crate) mod snapshot;
 use bytes::Bytes;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use keypact_resp::Value;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use xxhash_rust::xxh3::{xxh3_64_with_secret, xxh3_64_with_seed};
 
 use crate::partition::Limits;
 use deadlines::Deadlines;
+use listing::{ListingId, Listings};
 use slot::Slot;
 use snapshot::Snapshot;
 
@@ -66,6 +70,7 @@ pub(crate) struct Store {
     /// Bytes of keys and values.
     payload_bytes: u64,
     snapshot: Option<Box<Snapshot>>,
+    listings: Listings,
     /// Flushed, waiting to be freed bit by bit.
     discarded: Vec<Bucket>,
     freeing: Option<hashbrown::hash_table::IntoIter<Slot>>,
@@ -86,6 +91,7 @@ impl Store {
             len: 0,
             payload_bytes: 0,
             snapshot: None,
+            listings: Listings::default(),
             discarded: Vec::new(),
             freeing: None,
         }
@@ -138,12 +144,12 @@ impl Store {
         let old = match table.entry(spread(at.tag), |other| other.is(at.tag, slot.key()), Slot::table_hash) {
             Entry::Occupied(mut entry) => Some(core::mem::replace(entry.get_mut(), slot)),
             Entry::Vacant(entry) => {
-                let key = self.snapshot.is_some().then(|| slot.key_bytes());
+                if let Some(snapshot) = &mut self.snapshot {
+                    snapshot.preserve_absence(at, slot.key_bytes());
+                }
+                self.listings.preserve_absence(at, &slot);
                 entry.insert(slot);
                 self.len += 1;
-                if let (Some(snapshot), Some(key)) = (&mut self.snapshot, key) {
-                    snapshot.preserve_absence(at, key);
-                }
                 None
             }
         };
@@ -171,6 +177,7 @@ impl Store {
         let slot = table
             .find_mut(spread(at.tag), |slot| slot.is(at.tag, key))
             .expect("the caller has just seen the entry");
+        self.listings.preserve(at, slot);
         if let Some(snapshot) = &mut self.snapshot {
             snapshot.preserve(at, slot.clone());
         }
@@ -189,6 +196,7 @@ impl Store {
         if let Some(deadline) = old.deadline() {
             self.deadlines.remove(deadline, at);
         }
+        self.listings.preserve(at, &old);
         if let Some(snapshot) = &mut self.snapshot {
             snapshot.preserve(at, old);
         }
@@ -212,8 +220,10 @@ impl Store {
         }
     }
 
-    /// Removes everything. O(buckets): the memory is freed later, by [`Store::free`].
+    /// Removes everything. O(buckets): the memory is freed later, by [`Store::free`]. If listings are under way they read
+    /// the rest at once.
     pub(crate) fn clear(&mut self) {
+        self.listings.read_all(&self.buckets);
         let flushed = core::mem::replace(&mut self.buckets, empty_buckets().into_boxed_slice());
         let rest = match &mut self.snapshot {
             Some(snapshot) => snapshot.take_over(flushed.into_vec()),
@@ -254,6 +264,18 @@ impl Store {
     pub(crate) fn state_hash(&self) -> u64 {
         let entries = self.buckets.iter().flat_map(Bucket::iter);
         entries.fold(0, |sum, slot| sum.wrapping_add(slot.content_hash()))
+    }
+
+    pub(crate) fn begin_listing(&mut self, pattern: &[u8], at_ms: u64) -> Option<ListingId> {
+        self.listings.begin(pattern, at_ms)
+    }
+
+    pub(crate) fn go_on_listing(&mut self, entries: usize) -> Option<(ListingId, Value)> {
+        self.listings.go_on(entries, &self.buckets)
+    }
+
+    pub(crate) fn is_listing(&self) -> bool {
+        !self.listings.is_empty()
     }
 
     pub(crate) fn begin_snapshot(&mut self, meta: snapshot::SnapshotMeta) {

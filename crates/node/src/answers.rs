@@ -74,6 +74,9 @@ impl Node {
     }
 
     fn answer_read(&mut self, place: Place, command: &Command, out: &mut impl Outside) {
+        if self.lists_in_slices(command) {
+            return self.begin_listing(place, command, out);
+        }
         let partition = self.replicas[DEFAULT_AT].partition();
         let value = partition.read(partition.applied_stamp_ms(), command);
         self.counters.reads_answered += 1;
@@ -201,7 +204,7 @@ impl Node {
     }
 
     /// Answers a command that was carried out here.
-    fn answer(&mut self, place: Place, resolution: Resolution, out: &mut impl Outside) {
+    pub(crate) fn answer(&mut self, place: Place, resolution: Resolution, out: &mut impl Outside) {
         match place.stream {
             StreamKey::Local(key) => {
                 let Some(session) = self.sessions.get_mut(&key) else { return };

@@ -5,7 +5,7 @@ use keypact_data::Loader;
 use keypact_protocol::{GroupId, Input, SnapshotChunk, SnapshotInput};
 
 use crate::catalog::Catalog;
-use crate::node::{Node, Work};
+use crate::node::{DEFAULT_AT, Node, Work};
 use crate::outside::Outside;
 use crate::replica::{CheckpointUnderWay, Incoming, Install, Machine};
 
@@ -136,6 +136,10 @@ impl Node {
         if replica.checkpoint.take().is_some() {
             out.checkpoint_abort(group);
         }
+        if at == DEFAULT_AT {
+            self.lose_listings(out);
+        }
+        let replica = &mut self.replicas[at];
         let applied = replica.applied_index();
         while let Some(entry) = replica.reads_at.first_entry()
             && *entry.key() <= applied

@@ -92,6 +92,8 @@ pub struct NodeConfig {
     pub forward_timeout_ms: u64,
     /// Commands of one connection that may be under way or waiting.
     pub session_limit: usize,
+    /// `KEYS` looks at so many keys in one go, and the rest of a bucket; then the node does what else there is to do.
+    pub keys_at_once: usize,
     /// Largest value, bytes.
     pub value_limit_bytes: usize,
     /// A group writes a checkpoint when its log since the last is longer than this.
@@ -121,6 +123,7 @@ impl NodeConfig {
             hold_ms: 3_000,
             forward_timeout_ms: 3_000,
             session_limit: 4_096,
+            keys_at_once: 16_384,
             value_limit_bytes: 16 << 20,
             checkpoint_after_bytes: 64 << 20,
             tail_limit_bytes: 256 << 20,
@@ -174,6 +177,7 @@ impl NodeConfig {
             (self.hold_ms > 0, "hold_ms must be at least 1"),
             (self.forward_timeout_ms > 0, "forward_timeout_ms must be at least 1"),
             (self.session_limit > 0, "session_limit must be at least 1"),
+            (self.keys_at_once > 0, "keys_at_once must be at least 1"),
             (self.value_limit_bytes > 0, "value_limit_bytes must be at least 1"),
             (self.checkpoint_after_bytes > 0, "checkpoint_after_bytes must be at least 1"),
             (

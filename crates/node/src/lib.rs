@@ -19,6 +19,7 @@ mod checkpoint;
 mod clocks;
 mod config;
 mod idle;
+mod listing;
 mod node;
 mod outside;
 mod peer;

@@ -1,9 +1,10 @@
 //! [`Node`]: takes inputs, drives replicas, carries out what they ask of their parent.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use hashbrown::HashMap;
 use keypact_coordination::raft::{self, Raft};
+use keypact_data::ListingId;
 use keypact_protocol::{
     Context, Draft, DraftArena, GroupId, Input, Lsn, NodeId, Protocol, Reply, Request, RequestId,
     SnapshotInput, SnapshotRead,
@@ -15,7 +16,7 @@ use crate::config::NodeConfig;
 use crate::idle::Expiry;
 use crate::outside::{NodeInput, Outside, SessionId};
 use crate::peer::{HEARTBEATS_LIMIT, PeerMessage};
-use crate::pending::{Pending, PendingTable, StreamKey};
+use crate::pending::{Pending, PendingTable, Place, StreamKey};
 use crate::remote::Forgotten;
 use crate::replica::{Counters, Machine, Replica};
 use crate::scope::{Gathered, Heartbeats, Scope};
@@ -73,6 +74,8 @@ pub struct Node {
     /// The members' wall clocks.
     pub(crate) clocks: Clocks,
     pub(crate) expiry: Expiry,
+    /// Who asked for the listings under way.
+    pub(crate) listings: BTreeMap<ListingId, Place>,
     gathered: Gathered,
     heartbeats: Heartbeats,
     /// The term in which this node proposed the catalog's first entry.
@@ -116,6 +119,7 @@ impl Node {
             routed_by: (None, 0),
             clocks,
             expiry: Expiry::default(),
+            listings: BTreeMap::new(),
             gathered: Gathered::default(),
             heartbeats: Heartbeats::default(),
             founded_in: None,
@@ -181,6 +185,7 @@ impl Node {
         }
         self.send_heartbeats(own_wall_ms, out);
         self.arm_idle(context);
+        self.arm_listings(context);
         if let Some(at_ns) = self.timers.next_wish() {
             out.wake_at(at_ns);
         }
@@ -253,6 +258,7 @@ impl Node {
                 TimerKey::Sweep => self.sweep(context, out),
                 TimerKey::Expiry => self.expire_idle(context, out),
                 TimerKey::Free => self.free_idle(),
+                TimerKey::List => self.list_more(out),
                 TimerKey::SweepRemotes => {
                     self.sweep_remotes(context.now_ns);
                     if !self.remotes.is_empty() {

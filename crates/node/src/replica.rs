@@ -84,6 +84,8 @@ pub struct Counters {
     pub ticks: u64,
     /// Empty entries proposed so that expired keys leave the memory.
     pub idle_ticks: u64,
+    /// Times `KEYS` was answered in slices.
+    pub listings: u64,
     /// Reads that waited for a write of their own connection.
     pub reads_after_own_write: u64,
     /// Writes that waited for a read of their own connection.

@@ -17,6 +17,8 @@ pub(crate) enum TimerKey {
     Expiry,
     /// There is memory to be freed.
     Free,
+    /// Keys are being listed.
+    List,
 }
 
 /// Timers that are set. Setting one replaces its earlier setting. O(log n) each.

@@ -3,6 +3,7 @@
 use keypact_resp::Arguments;
 
 use super::*;
+use crate::store::listing::MAX_LISTINGS;
 use crate::{LoadError, Loader, MAX_CHUNK_BYTES};
 
 const START_MS: u64 = 1_000_000;
@@ -236,6 +237,58 @@ fn a_snapshot_is_the_state_at_its_beginning() {
     assert_eq!((copy.applied_index(), copy.applied_stamp_ms()), (meta.applied_index, START_MS));
     assert_ne!(partition.state_hash(), hash);
     partition.assert_invariants();
+}
+
+/// Guards listings in slices: each is `KEYS` of its moment, also beside a snapshot and another listing, and whatever is written.
+#[test]
+fn a_listing_is_the_answer_of_its_beginning() {
+    let mut partition = filled(3_000);
+    write(&mut partition, "SET mortal v PX 5000");
+    partition.begin_snapshot();
+    let mut wanted = std::collections::BTreeMap::new();
+    let (mut answered, mut key) = (0, 0);
+    while answered < 12 {
+        if wanted.len() < MAX_LISTINGS && answered + wanted.len() < 12 {
+            let keys = command(["KEYS *", "KEYS key:*7*", "KEYS new:*"][key % 3]);
+            let at_ms = partition.applied_stamp_ms();
+            let answer = partition.read(at_ms, &keys);
+            wanted.insert(partition.begin_listing(at_ms, &keys).expect("there is room"), answer);
+        }
+        for line in [
+            "SET key:K changed",
+            "DEL key:K",
+            "SET new:K v",
+            "EXPIRE key:K 10",
+            "SET key:K again",
+            "PERSIST mortal",
+        ] {
+            write(&mut partition, &line.replace('K', &(key % 4_000).to_string()));
+        }
+        if key == 17 * 40 {
+            write(&mut partition, "FLUSHALL");
+            let stamp_ms = partition.applied_stamp_ms();
+            write_at(&mut partition, stamp_ms + 6_000, "SET later v");
+        }
+        key += 17;
+        if let Some((id, value)) = partition.go_on_listing(300) {
+            assert_eq!(value, wanted.remove(&id).expect("it was begun"));
+            answered += 1;
+        }
+    }
+    assert!(!partition.is_listing());
+    partition.assert_invariants();
+}
+
+#[test]
+fn listings_are_few() {
+    let mut partition = filled(10);
+    let keys = command("KEYS *");
+    for _ in 0..MAX_LISTINGS {
+        assert!(partition.begin_listing(START_MS, &keys).is_some());
+    }
+    assert!(partition.begin_listing(START_MS, &keys).is_none());
+    assert!(partition.go_on_listing(usize::MAX).is_some());
+    assert!(partition.begin_listing(START_MS, &keys).is_some());
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! Snapshots that don't stop the world.
 //!
-//! Buckets are encoded one after the other while writes go on. The first write to a key in a bucket that is not yet
-//! encoded puts the key's old entry aside (moved, or its bytes shared), so the chunks together are the state at the
-//! beginning. What is put aside is bounded by the writes since then; a whole bucket copied at its first write would
-//! be bounded only by the data, as random writes reach every bucket within milliseconds.
+//! Buckets are encoded one after the other while writes go on; what these change is put aside first (`before`), so the
+//! chunks together are the state at the beginning.
 //!
 //! ```text
 //! chunk   0  checksum u64   XXH3-64 of all that follows
@@ -20,11 +18,11 @@
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::before::Before;
 use super::slot::Slot;
-use super::{BUCKETS, Bucket, Location, spread};
+use super::{BUCKETS, Bucket, Location};
 use crate::partition::Limits;
 
 /// No chunk is longer, in bytes.
@@ -55,17 +53,9 @@ pub struct SnapshotMeta {
     pub limits: Limits,
 }
 
-/// An entry as it was, or as it was not, when the snapshot began.
-struct Kept {
-    /// Only its key counts if it was not there.
-    slot: Slot,
-    present: bool,
-}
-
 pub(super) struct Snapshot {
-    /// Buckets below are encoded.
-    next_bucket: usize,
-    kept: Vec<HashTable<Kept>>,
+    /// What is encoded, and what is not.
+    before: Before,
     /// The buckets themselves, if the keyspace was flushed since; nothing is put aside any more then.
     taken_over: Option<Vec<Bucket>>,
     /// Entries when it began, and encoded so far.
@@ -90,8 +80,7 @@ impl Snapshot {
         piece.put_u64_le(entries as u64);
         assert!(piece.len() == META_BYTES, "the head has a fixed length");
         Snapshot {
-            next_bucket: 0,
-            kept: (0..BUCKETS).map(|_| HashTable::new()).collect(),
+            before: Before::now(),
             taken_over: None,
             entries,
             encoded: 0,
@@ -111,23 +100,15 @@ impl Snapshot {
 
     /// Keeps an entry that is being changed or removed, unless its key has been kept before.
     pub(super) fn preserve(&mut self, at: Location, slot: Slot) {
-        self.keep(at, slot, true);
+        if self.taken_over.is_none() {
+            self.before.preserve(at, slot);
+        }
     }
 
     /// Keeps in mind that a key was not there.
     pub(super) fn preserve_absence(&mut self, at: Location, key: Bytes) {
-        let key_bytes = key.len();
-        self.keep(at, Slot::of_data(at.tag, key, key_bytes, None), false);
-    }
-
-    fn keep(&mut self, at: Location, slot: Slot, present: bool) {
-        let bucket = usize::from(at.bucket);
-        if bucket < self.next_bucket || self.taken_over.is_some() {
-            return;
-        }
-        let table = &mut self.kept[bucket];
-        if table.find(spread(at.tag), |kept| kept.slot.is(at.tag, slot.key())).is_none() {
-            table.insert_unique(spread(at.tag), Kept { slot, present }, |kept| kept.slot.table_hash());
+        if self.taken_over.is_none() {
+            self.before.preserve_absence(at, key);
         }
     }
 
@@ -137,7 +118,7 @@ impl Snapshot {
         if self.taken_over.is_some() {
             return flushed;
         }
-        let encoded = flushed[..self.next_bucket].iter_mut().map(core::mem::take).collect();
+        let encoded = flushed[..self.before.next_bucket()].iter_mut().map(core::mem::take).collect();
         self.taken_over = Some(flushed);
         encoded
     }
@@ -189,25 +170,18 @@ impl Snapshot {
 
     /// Encodes one bucket, or the end behind the last one.
     fn encode_next(&mut self, live: &[Bucket], discarded: &mut Vec<Bucket>) {
-        if self.next_bucket == BUCKETS {
+        let index = self.before.next_bucket();
+        if index == BUCKETS {
             assert!(self.encoded == self.entries, "as many entries as there were at the beginning");
             self.piece.put_u8(END);
             self.piece.put_u64_le(self.hash_sum);
             self.ended = true;
             return;
         }
-        let index = self.next_bucket;
-        self.next_bucket += 1;
-        let kept = core::mem::take(&mut self.kept[index]);
+        let aside = self.before.read_next();
         let taken_over = self.taken_over.as_mut().map(|buckets| core::mem::take(&mut buckets[index]));
-        for slot in taken_over.as_ref().unwrap_or(&live[index]) {
-            let is_same = |kept: &Kept| kept.slot.is(slot.tag(), slot.key());
-            if kept.is_empty() || kept.find(slot.table_hash(), is_same).is_none() {
-                self.encode(slot);
-            }
-        }
-        for old in kept.iter().filter(|kept| kept.present) {
-            self.encode(&old.slot);
+        for slot in aside.entries(taken_over.as_ref().unwrap_or(&live[index])) {
+            self.encode(slot);
         }
         discarded.extend(taken_over.filter(|bucket| !bucket.is_empty()));
     }

@@ -347,6 +347,14 @@ impl Cluster {
         }
     }
 
+    /// How many keys an answer lists; `None` if it is no list, or not there yet.
+    pub(super) fn keys_told(&self, asked: Asked) -> Option<usize> {
+        match self.answers.get(&asked) {
+            Some(Value::Array(keys)) => Some(keys.len()),
+            _ => None,
+        }
+    }
+
     /// Delivers a message now.
     pub(super) fn deliver(&mut self, packet: Packet) {
         // Over the wire, as the server does.

@@ -18,7 +18,7 @@ fn the_defaults_fit_together() {
 #[test]
 fn what_does_not_fit_is_named() {
     type Spoil = fn(&mut NodeConfig);
-    let table: [(&str, Spoil); 20] = [
+    let table: [(&str, Spoil); 21] = [
         ("itself", |c| c.id = NodeId(4)),
         ("itself", |c| c.members.clear()),
         ("id of its own", |c| c.members.push(c.members[1].clone())),
@@ -35,6 +35,7 @@ fn what_does_not_fit_is_named() {
         ("an hour", |c| c.hold_ms = u64::MAX),
         ("an hour", |c| c.election_timeout_ms = u64::MAX),
         ("session_limit", |c| c.session_limit = 0),
+        ("keys_at_once", |c| c.keys_at_once = 0),
         ("value_limit_bytes", |c| c.value_limit_bytes = 0),
         ("value_limit_bytes", |c| c.value_limit_bytes = usize::MAX),
         ("checkpoint_after_bytes", |c| c.checkpoint_after_bytes = 0),

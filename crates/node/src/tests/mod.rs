@@ -6,6 +6,7 @@ mod cluster;
 mod config;
 mod forwarding;
 mod limits;
+mod listing;
 mod pipelines;
 mod reads;
 mod recovery;
