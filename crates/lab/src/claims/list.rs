@@ -15,6 +15,7 @@ pub static CLAIMS: &[Claim] = &[
     claim::head_failure::CLAIM,
     claim::range_is_simple::RANGE,
     claim::range_queries::RANGE,
+    claim::range_hotspots::CLAIM,
     claim::hash_is_even::EVEN,
     claim::hash_is_even::FAST,
     claim::range_queries::HASH,
@@ -49,7 +50,6 @@ pub static NOT_HERE: &[NotHere] = &[
         claim: "A chain's head can be changed independently",
         why: "the catalog has no planned change of head yet",
     },
-    NotHere { number: 16, claim: "Range has hotspots", why: "not measured yet" },
     NotHere {
         number: 17,
         claim: "Range rebalancing is expensive",

@@ -12,6 +12,7 @@ pub(super) mod last_write_counter;
 pub(super) mod majority_is_safe;
 pub(super) mod raft_is_live;
 pub(super) mod raft_is_safe;
+pub(super) mod range_hotspots;
 pub(super) mod range_is_simple;
 pub(super) mod range_queries;
 pub(super) mod reads_scale;
