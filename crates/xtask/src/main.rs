@@ -134,7 +134,7 @@ fn peers(
     if let Peer::Partitioning = peer {
         return peers_in_process(repository, "keypact-peers-partitioning", json, rounds, more);
     }
-    let binary = repository.keypact(Build::Release)?;
+    let binary = repository.keypact(Build::Dist)?;
     // The measuring program has a lockfile of its own, so that no peer's library reaches our dependency graph.
     let task = Task::cargo(repository, ["run", "--release", "--locked", "--manifest-path"])
         .argument(repository.root.join("benches/peers/Cargo.toml"))

@@ -42,8 +42,10 @@ struct Metadata {
 /// The three ways in which the binary is built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Build {
-    /// As users run it.
+    /// As the README's first command builds it.
     Release,
+    /// As it is installed: profile `dist`.
+    Dist,
     /// As developers run it, for comparing traces.
     Debug,
     /// With planted bugs, in a target folder of its own so that they can't slip into the other two.
@@ -97,6 +99,7 @@ impl Repository {
         let task = Task::cargo(self, ["build", "--quiet", "-p", "keypact-cli"]);
         let (task, folder) = match build {
             Build::Release => (task.argument("--release"), self.target.join("release")),
+            Build::Dist => (task.arguments(["--profile", "dist"]), self.target.join("dist")),
             Build::Debug => (task, self.target.join("debug")),
             Build::Plant => {
                 let target = self.target.join("plant");
