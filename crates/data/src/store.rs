@@ -235,6 +235,18 @@ impl Store {
         self.payload_bytes = 0;
     }
 
+    /// Takes over the memory of the store that this one replaces, to be freed later, by [`Store::free`]. O(buckets).
+    pub(crate) fn replace(&mut self, mut old: Store) {
+        old.abort_snapshot();
+        old.deadlines.clear();
+        self.deadlines.take_discarded(&mut old.deadlines);
+        self.discarded.extend(old.buckets.into_vec().into_iter().filter(|bucket| !bucket.is_empty()));
+        self.discarded.append(&mut old.discarded);
+        if self.freeing.is_none() {
+            self.freeing = old.freeing;
+        }
+    }
+
     /// Frees up to `limit` discarded entries; whether there are more.
     pub(crate) fn free(&mut self, limit: usize) -> bool {
         let more_deadlines = self.deadlines.free(limit);

@@ -128,11 +128,15 @@ impl Node {
             return;
         }
         let Install { meta, incoming, .. } = replica.install.take().expect("just seen");
-        replica.machine = match incoming {
+        let newer = match incoming {
             Incoming::Catalog(catalog) => Machine::Catalog(catalog.expect("a last chunk holds a catalog")),
             Incoming::Loaded(partition) => Machine::Data(partition),
             Incoming::Loading(_) => unreachable!("loading ends with the last chunk"),
         };
+        let older = core::mem::replace(&mut replica.machine, newer);
+        if let (Machine::Data(newer), Machine::Data(older)) = (&mut replica.machine, older) {
+            newer.replace(*older);
+        }
         if replica.checkpoint.take().is_some() {
             out.checkpoint_abort(group);
         }

@@ -52,6 +52,10 @@ impl Value {
             Self::Null => out.extend_from_slice(b"$-1\r\n"),
             Self::NullArray => out.extend_from_slice(b"*-1\r\n"),
             Self::Array(items) => elements(b'*', items, depth, version, out),
+            Self::Bulks(bulks) => {
+                header(b'*', bulks.len(), out);
+                out.extend_from_slice(bulks.text());
+            }
             Self::Set(items) => elements(if resp3 { b'~' } else { b'*' }, items, depth, version, out),
             Self::Push(items) => elements(if resp3 { b'>' } else { b'*' }, items, depth, version, out),
             Self::Map(pairs) => map(pairs, depth, version, out),
@@ -120,7 +124,7 @@ fn map(pairs: &[(Value, Value)], depth: usize, version: Version, out: &mut Bytes
 
 /// Appends `<kind><number>\r\n`.
 #[inline]
-fn header(kind: u8, number: impl itoa::Integer, out: &mut BytesMut) {
+pub(crate) fn header(kind: u8, number: impl itoa::Integer, out: &mut BytesMut) {
     let mut buffer = itoa::Buffer::new();
     let digits = buffer.format(number).as_bytes();
     assert!(digits.len() + 3 <= MAX_HEADER_BYTES, "a 64-bit number");

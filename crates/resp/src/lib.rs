@@ -35,4 +35,4 @@ pub use double::DoubleText;
 pub use encode::{Version, encode_bulk, encode_command};
 pub use error::ProtocolError;
 pub use limits::{Limits, MAX_DEPTH};
-pub use value::{ErrorReply, Value};
+pub use value::{Bulks, ErrorReply, Value};

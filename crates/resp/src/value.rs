@@ -2,7 +2,7 @@
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use core::fmt;
 
 /// One reply, or a push message. [`Value::encode`](Value::encode) writes it in either version of the protocol.
@@ -26,6 +26,9 @@ pub enum Value {
     NullArray,
     /// `*`
     Array(Vec<Value>),
+    /// `*` of bulk strings, encoded already: for lists so long that a value for each element would cost too much. The
+    /// decoder never gives it; it is equal to no other variant, not even to the same list as [`Value::Array`].
+    Bulks(Bulks),
     /// `%`; a flat array in RESP2.
     Map(Vec<(Value, Value)>),
     /// `~`; an array in RESP2.
@@ -45,6 +48,67 @@ pub enum Value {
     },
     /// `>`; an array in RESP2.
     Push(Vec<Value>),
+}
+
+/// A list of bulk strings in the form in which it is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bulks {
+    count: usize,
+    /// [`HEAD_BYTES`] that are free for the array's head, then the strings; nothing at all if there are none.
+    text: BytesMut,
+}
+
+/// The longest head of an array: type byte, 20 digits, CR LF.
+const HEAD_BYTES: usize = 23;
+
+impl Bulks {
+    /// Adds a string, copying it.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.text.is_empty() {
+            self.text.resize(HEAD_BYTES, 0);
+        }
+        crate::encode_bulk(bytes, &mut self.text);
+        self.count += 1;
+    }
+
+    /// A list of so many strings, as another one's [`Bulks::text`] says them.
+    pub fn of_text(count: usize, strings: &[u8]) -> Bulks {
+        if strings.is_empty() {
+            return Bulks { count, text: BytesMut::new() };
+        }
+        let mut text = BytesMut::with_capacity(HEAD_BYTES + strings.len());
+        text.resize(HEAD_BYTES, 0);
+        text.extend_from_slice(strings);
+        Bulks { count, text }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// All of them, encoded one behind the other, without the array's head.
+    pub fn text(&self) -> &[u8] {
+        self.text.get(HEAD_BYTES..).unwrap_or_default()
+    }
+
+    /// The whole reply, without a copy.
+    pub fn into_reply(mut self) -> BytesMut {
+        let mut head = BytesMut::with_capacity(HEAD_BYTES);
+        crate::encode::header(b'*', self.count, &mut head);
+        if self.text.is_empty() {
+            return head;
+        }
+        let at = HEAD_BYTES - head.len();
+        self.text[at..HEAD_BYTES].copy_from_slice(&head);
+        self.text.advance(at);
+        self.text
+    }
 }
 
 impl Value {
@@ -99,6 +163,7 @@ impl PartialEq for Value {
             (Self::Integer(a), Self::Integer(b)) => a == b,
             (Self::Bulk(a), Self::Bulk(b)) => a == b,
             (Self::Null, Self::Null) | (Self::NullArray, Self::NullArray) => true,
+            (Self::Bulks(a), Self::Bulks(b)) => a == b,
             (Self::Map(a), Self::Map(b)) => a == b,
             (Self::Array(a), Self::Array(b))
             | (Self::Set(a), Self::Set(b))

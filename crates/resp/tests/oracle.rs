@@ -39,6 +39,7 @@ fn frame2(value: &Value) -> Frame2 {
             Frame2::BulkString(Bytes::copy_from_slice(keypact_resp::DoubleText::new(*number).as_bytes()))
         }
         Value::Boolean(truth) => Frame2::Integer(i64::from(*truth)),
+        Value::Bulks(_) => unreachable!("neither decoder nor generator gives it"),
     }
 }
 
@@ -68,6 +69,7 @@ fn frame3(value: &Value) -> Frame3 {
         }
         Value::Double(data) => Frame3::Double { data: *data, attributes },
         Value::Boolean(data) => Frame3::Boolean { data: *data, attributes },
+        Value::Bulks(_) => unreachable!("neither decoder nor generator gives it"),
     }
 }
 

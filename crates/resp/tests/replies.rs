@@ -15,6 +15,16 @@ fn verbatim(text: &'static str) -> Value {
     Value::Verbatim { format: *b"txt", text: Bytes::from_static(text.as_bytes()) }
 }
 
+fn bulks(strings: &[&[u8]]) -> Value {
+    let mut bulks = keypact_resp::Bulks::default();
+    strings.iter().for_each(|string| bulks.push(string));
+    assert_eq!((bulks.len(), bulks.is_empty()), (strings.len(), strings.is_empty()));
+    let mut encoded = BytesMut::new();
+    Value::Bulks(bulks.clone()).encode(Version::Resp2, &mut encoded);
+    assert_eq!(bulks.clone().into_reply(), encoded);
+    Value::Bulks(bulks)
+}
+
 #[test]
 fn both_encodings() {
     let pair = || vec![Value::Integer(1), Value::Null];
@@ -37,6 +47,8 @@ fn both_encodings() {
         (Value::NullArray, "*-1\r\n", "_\r\n"),
         (Value::Array(vec![]), "*0\r\n", "*0\r\n"),
         (Value::Array(pair()), "*2\r\n:1\r\n$-1\r\n", "*2\r\n:1\r\n_\r\n"),
+        (bulks(&[]), "*0\r\n", "*0\r\n"),
+        (bulks(&[b"a", b"\r\n"]), "*2\r\n$1\r\na\r\n$2\r\n\r\n\r\n", "*2\r\n$1\r\na\r\n$2\r\n\r\n\r\n"),
         (Value::Set(pair()), "*2\r\n:1\r\n$-1\r\n", "~2\r\n:1\r\n_\r\n"),
         (Value::Push(pair()), "*2\r\n:1\r\n$-1\r\n", ">2\r\n:1\r\n_\r\n"),
         (

@@ -165,7 +165,7 @@ impl Connection {
     pub(crate) fn say(&mut self, value: Value) {
         if self.slots.is_empty() {
             self.first += 1;
-            value.encode(self.version, &mut self.out);
+            put(value, self.version, &mut self.out);
         } else {
             self.slots.push_back(Slot { value: Some(value), version: self.version, bytes: 0, since_ns: 0 });
         }
@@ -182,7 +182,7 @@ impl Connection {
         while let Some(slot) = self.slots.front_mut()
             && let Some(value) = slot.value.take()
         {
-            value.encode(slot.version, &mut self.out);
+            put(value, slot.version, &mut self.out);
             if slot.since_ns > 0 {
                 latency_us.record(now_ns.saturating_sub(slot.since_ns) / 1_000);
             }
@@ -252,6 +252,14 @@ impl Connection {
                 Err(_) => return Written::End,
             }
         }
+    }
+}
+
+/// Encodes a reply behind those that are not sent yet; a long list that stands first is not copied.
+fn put(value: Value, version: Version, out: &mut BytesMut) {
+    match value {
+        Value::Bulks(bulks) if out.is_empty() => *out = bulks.into_reply(),
+        value => value.encode(version, out),
     }
 }
 

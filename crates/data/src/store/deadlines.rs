@@ -42,6 +42,11 @@ impl Deadlines {
         self.len = 0;
     }
 
+    /// Takes over what another has flushed.
+    pub(crate) fn take_discarded(&mut self, other: &mut Deadlines) {
+        self.discarded.append(&mut other.discarded);
+    }
+
     /// Frees up to `limit` flushed deadlines; whether there are more.
     pub(crate) fn free(&mut self, limit: usize) -> bool {
         let Some(flushed) = self.discarded.last_mut() else { return false };

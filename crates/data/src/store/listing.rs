@@ -3,7 +3,7 @@
 //! A listing is of the moment at which it began, whatever is written meanwhile. It goes on in slices, between which the
 //! node does all else; so ten million keys depose no leader.
 
-use keypact_resp::Value;
+use keypact_resp::{Bulks, Value};
 
 use super::before::Before;
 use super::slot::Slot;
@@ -22,7 +22,7 @@ pub(super) struct Listing {
     pattern: Box<[u8]>,
     at_ms: u64,
     before: Before,
-    found: Vec<Value>,
+    found: Bulks,
 }
 
 impl Listing {
@@ -37,7 +37,9 @@ impl Listing {
             .filter(|slot| is_listed(slot, self.at_ms, &self.pattern))
             .collect();
         listed.sort_unstable_by(|a, b| (a.tag(), a.key()).cmp(&(b.tag(), b.key())));
-        self.found.extend(listed.into_iter().map(|slot| Value::Bulk(slot.key_bytes())));
+        for slot in listed {
+            self.found.push(slot.key());
+        }
         looked_at
     }
 
@@ -75,7 +77,7 @@ impl Listings {
             pattern: pattern.into(),
             at_ms,
             before: Before::now(),
-            found: Vec::new(),
+            found: Bulks::default(),
         });
         Some(id)
     }
@@ -89,7 +91,7 @@ impl Listings {
         }
         listing.is_finished().then(|| {
             let listing = self.all.remove(0);
-            (listing.id, Value::Array(listing.found))
+            (listing.id, Value::Bulks(listing.found))
         })
     }
 

@@ -350,7 +350,7 @@ impl Cluster {
     /// How many keys an answer lists; `None` if it is no list, or not there yet.
     pub(super) fn keys_told(&self, asked: Asked) -> Option<usize> {
         match self.answers.get(&asked) {
-            Some(Value::Array(keys)) => Some(keys.len()),
+            Some(Value::Bulks(keys)) => Some(keys.len()),
             _ => None,
         }
     }

@@ -146,9 +146,26 @@ fn commands_of_the_node_are_not_forwarded() {
 fn long_replies_come_back() {
     let many = Value::Array(vec![Value::Integer(7); 1_100_000]);
     let long = Value::Array(vec![Value::bulk(vec![b'x'; 17 << 20]); 4]);
-    for value in [many, long] {
+    let mut keys = keypact_resp::Bulks::default();
+    (0..100_000).for_each(|key| keys.push(format!("key:{key}").as_bytes()));
+    for value in [many, long, Value::Bulks(keys), Value::Bulks(keypact_resp::Bulks::default())] {
         let mut bytes = Vec::new();
         value::encode(&value, &mut bytes);
         assert!(value::decode(bytes.into()).is_ok_and(|back| back == value));
+    }
+}
+
+#[test]
+fn a_list_that_can_not_be_is_refused() {
+    let list = |count: u64, text: &[u8]| [&[2][..], &count.to_le_bytes(), text].concat();
+    assert!(value::decode(list(1, b"$1\r\na\r\n").into()).is_ok());
+    for bytes in [
+        list(u64::MAX, b"$1\r\na\r\n"),
+        list(2, b"$1\r\na\r\n"),
+        list(1, b"$1\r\na"),
+        list(0, b"$"),
+        vec![2, 0],
+    ] {
+        assert!(value::decode(bytes.into()).is_err());
     }
 }
