@@ -123,7 +123,7 @@ impl NodeConfig {
             hold_ms: 3_000,
             forward_timeout_ms: 3_000,
             session_limit: 4_096,
-            keys_at_once: 16_384,
+            keys_at_once: 4_096,
             value_limit_bytes: 16 << 20,
             checkpoint_after_bytes: 64 << 20,
             tail_limit_bytes: 256 << 20,

@@ -172,6 +172,9 @@ impl Engine {
             self.armed_ns.set(wish_ns);
             let now_ns = clock::now_ns();
             if wish_ns <= now_ns {
+                // Sockets are looked at first. A node that works in slices has its next wish due when a slice ends, and would hear of no
+                // peer until `BATCH_TASKS` of them are done.
+                tokio::task::yield_now().await;
                 self.core.borrow_mut().world.wake_at_ns = u64::MAX;
                 self.armed_ns.set(u64::MAX);
                 self.input(NodeInput::Wake);
