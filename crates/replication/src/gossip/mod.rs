@@ -54,7 +54,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use keypact_ordering::clock::{DotContext, HybridClock, HybridStamp, ReplicaId};
+use keypact_ordering::clock::{Dot, DotContext, HybridClock, HybridStamp, ReplicaId};
 use keypact_protocol::{
     Context, Delivery, Incarnation, Input, Lsn, NodeId, Protocol, ReadLevel, RecoveryError, Refusal, Reply,
     Request, RequestId, Sink, SnapshotInput, Wire,
@@ -236,14 +236,27 @@ impl<L: Replicated> Gossip<L> {
         }
     }
 
-    /// There is no one order in which a read could have a place: what is here will do, or nothing.
+    /// There is no one order in which a read could have a place: what is here will do, or nothing. A write's name is its event: as epoch the
+    /// identity, as index the counter.
     fn on_read(&mut self, id: RequestId, level: ReadLevel, out: &mut impl Sink<Self>) {
-        // Early: nothing rests on what this replica wrote.
+        let refused = |why| Reply::Refused { id, why };
+        // Early: a read promises nothing but what the parent has applied when it answers.
         out.reply_early(match level {
-            ReadLevel::Stale if self.serving => Reply::ReadFrom { id, index: 0 },
-            ReadLevel::Stale => Reply::Refused { id, why: self.elsewhere() },
-            ReadLevel::Linearizable | ReadLevel::Lease => Reply::Refused { id, why: Refusal::NoQuorum },
+            ReadLevel::Linearizable | ReadLevel::Lease => refused(Refusal::NoQuorum),
+            _ if !self.serving => refused(self.elsewhere()),
+            ReadLevel::Stale => Reply::ReadFrom { id, index: 0 },
+            ReadLevel::Session { epoch, index } => self.session_read(id, ReplicaId(epoch), index),
         });
+    }
+
+    fn session_read(&mut self, id: RequestId, writer: ReplicaId, counter: u64) -> Reply {
+        if counter == 0 || self.version.contains(Dot::new(writer, counter)) {
+            return Reply::ReadFrom { id, index: self.index };
+        }
+        // Whoever wrote it has it.
+        self.counters.refused_not_seen += 1;
+        let leader = self.view.has_replica(writer).then_some(writer.life().0);
+        Reply::Refused { id, why: Refusal::NotLeader { leader } }
     }
 
     /// Not here: perhaps there.

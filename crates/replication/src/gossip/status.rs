@@ -66,6 +66,8 @@ pub struct Counters {
     pub refused_views: u64,
     /// Requests while it did not serve.
     pub refused_not_serving: u64,
+    /// Reads of sessions that have seen what is not here yet.
+    pub refused_not_seen: u64,
     /// Transfers and changes for which there was no room.
     pub refused_full: u64,
     /// Transfers beyond the limit.
