@@ -76,6 +76,12 @@ impl<P: Protocol> Gate<P> {
         self.held.len()
     }
 
+    /// Whether a command for the parent is among them: then the parent's state is not yet what the child takes it for. O(held effects).
+    #[must_use]
+    pub fn holds_delivery(&self) -> bool {
+        self.held.iter().any(|(_, held)| matches!(held, Held::Deliver(_)))
+    }
+
     /// The disk has everything up to `durable`: what waited for that leaves, in order.
     pub fn release(&mut self, durable: Lsn, outlet: &mut impl Outlet<P>) {
         assert!(durable >= self.durable, "the durable number never falls");

@@ -234,7 +234,7 @@ where
         self.protocol.flush(context, &mut self.gate.sink(&mut wiring));
         self.protocol.assert_invariants();
         let mut wiring = Wiring { parent: &mut self.parent, disk, out };
-        wiring.begin_checkpoint(self.gate.held_len() == 0);
+        wiring.begin_checkpoint(!self.gate.holds_delivery());
         wiring.begin_sync();
         wiring.answer_reads();
         self.parent.set_wake(out);

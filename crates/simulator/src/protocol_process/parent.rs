@@ -282,10 +282,11 @@ where
     }
 
     /// Takes the checkpoint that is wanted. What was delivered before it was wanted may still be held by the gate: then it waits. That the
-    /// state may then be newer than `meta` says is right, because the applied index is stored with it.
-    pub(super) fn begin_checkpoint(&mut self, nothing_held: bool) {
+    /// state may then be newer than `meta` says is right, because the applied index is stored with it. It does not wait for anything else: a
+    /// protocol whose state may be taken back relies on a checkpoint that holds no more than its meta says.
+    pub(super) fn begin_checkpoint(&mut self, all_delivered: bool) {
         let Some((_, until)) = &self.parent.checkpoint_wanted else { return };
-        if !nothing_held && *until > self.disk.durable() {
+        if !all_delivered && *until > self.disk.durable() {
             return;
         }
         let (meta, _) = self.parent.checkpoint_wanted.take().expect("it was there");
