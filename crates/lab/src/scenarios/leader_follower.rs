@@ -61,6 +61,23 @@ fn draw_config(members: &[NodeId], drift_max_ppm: u32, random: &mut Random) -> C
     config
 }
 
+/// The catalog of a group of such members.
+fn draw_assigner(member: &Config, lease_ns: u64, random: &mut Random) -> AssignerConfig {
+    // Without acknowledgements there is nothing to wait for but the members that can be had; with them an operator may lose patience.
+    let forces = member.acks == 0 || random.chance(150_000);
+    AssignerConfig {
+        group: SuccessionConfig {
+            epoch: member.epoch,
+            leader: member.leader,
+            allowance: random.pick(&[20, 200, 1 << 20]),
+            ..SuccessionConfig::new(member.members.clone(), member.acks)
+        },
+        lease_ns,
+        drift_bound_ppm: member.drift_bound_ppm,
+        force_after_ns: forces.then_some(lease_ns),
+    }
+}
+
 /// Half of the seeds: the leader stands still or is cut off for longer than its lease, while clients go on asking it.
 fn deposed_leaders(swarm: &mut Swarm, workload: &mut Workload, random: &mut Random) {
     let stops = FaultSet::of(&[FaultKind::Pause, FaultKind::Suspend]);
@@ -122,22 +139,9 @@ impl Scenario for LeaderFollowerScenario {
             drawn.acks = random.pick(&[0, 1, 1]);
         }
         let catalog_at = random.pick(&members);
-        let lease_ns = lease_ms * MILLISECOND_NS;
-        // Without acknowledgements there is nothing to wait for but the members that can be had; with them an operator may lose patience.
-        let impatient = drawn.acks > 0 && random.chance(150_000);
-        let assigner = AssignerConfig {
-            group: SuccessionConfig {
-                epoch: drawn.epoch,
-                leader: drawn.leader,
-                allowance: random.pick(&[20, 200, 1 << 20]),
-                ..SuccessionConfig::new(members.clone(), drawn.acks)
-            },
-            lease_ns,
-            drift_bound_ppm: drawn.drift_bound_ppm,
-            force_after_ns: (drawn.acks == 0 || impatient).then_some(lease_ns),
-        };
+        let assigner = draw_assigner(&drawn, lease_ms * MILLISECOND_NS, random);
         // One member alone has nobody to lose anything to.
-        let keeps_all = (drawn.acks > 0 && !impatient) || members.len() == 1;
+        let keeps_all = assigner.force_after_ns.is_none() || members.len() == 1;
         let config = |id: &NodeId| SeatConfig {
             member: Config { id: *id, ..drawn.clone() },
             catalog_at,

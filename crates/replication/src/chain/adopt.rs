@@ -77,6 +77,7 @@ impl Chain {
             self.incoming = None;
         }
         let (predecessor, successor) = self.neighbours();
+        assert!(predecessor != Some(self.config.id), "nobody is its own neighbour");
         self.predecessor = predecessor;
         self.ack_due = predecessor.is_some();
         let floor = if planted(Plant::ChainSpliceWithoutResend) { last_index + 1 } else { 0 };
@@ -104,6 +105,7 @@ impl Chain {
         }
         self.counters.truncated_entries += last_index - index;
         self.tail.truncate_from(index + 1);
+        assert!(self.tail.last().index == index, "what is up to there stays");
         self.unapplied.clear();
         for slot in self.tail.slots_from(self.delivered + 1).expect("past the base") {
             self.unapplied.add(slot.entry.index(), &slot.entry.command());
@@ -112,6 +114,7 @@ impl Chain {
 
     /// What this member proposed may yet be committed by others.
     fn give_up_requests(&mut self, out: &mut impl Sink<Self>) {
+        assert!(!self.is_head(), "the head's requests are under way");
         for index in self.delivered + 1..=self.tail.last().index {
             if let Some(id) = self.tail.take_request(index) {
                 // Early: "uncertain" is true whatever the disk does.

@@ -36,6 +36,7 @@ impl Chain {
             seed: self.next_seed(),
             kind: Kind::Command,
         };
+        assert!(header.index > self.commit, "a new entry is not yet committed");
         let entry = Entry::seal(command, header);
         let lsn = self.append(Record::Entry(entry.clone()), out);
         self.unapplied.add(header.index, &entry.command());

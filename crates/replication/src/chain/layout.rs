@@ -23,6 +23,8 @@ use alloc::vec::Vec;
 
 use keypact_protocol::{NodeId, Plant, planted};
 
+use super::MEMBERS_MAX;
+
 /// A member's place, as the catalog has it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum MemberState {
@@ -162,6 +164,7 @@ impl Layout {
     #[must_use]
     pub fn new(nodes: &[NodeId]) -> Layout {
         assert!(!nodes.is_empty(), "a group has members");
+        assert!(nodes.len() <= MEMBERS_MAX, "and not too many");
         let member =
             |node: &NodeId| Member { node: *node, life: Life::default(), state: MemberState::LastServer };
         Layout { epoch: 1, members: nodes.iter().map(member).collect() }
@@ -266,6 +269,10 @@ impl Layout {
         let count = |state| self.members.iter().filter(|member| member.state == state).count();
         assert!(self.members.is_sorted_by_key(|member| member.state), "members stand in the order of states");
         assert!(count(MemberState::Syncing) <= 1, "one member syncs at a time");
+        let once = |at: usize| self.members[..at].iter().all(|other| other.node != self.members[at].node);
+        assert!((1..self.members.len()).all(once), "everybody stands there once");
+        let was_heard = |member: &Member| member.state > MemberState::Syncing || member.life.copy > 0;
+        assert!(self.members.iter().all(was_heard), "who serves or syncs was heard, in some life");
         let (serving, last) = (count(MemberState::Serving), count(MemberState::LastServer));
         assert!(serving == 0 || last == 0, "nobody is a last server while somebody serves");
         assert!(serving > 0 || count(MemberState::Syncing) == 0, "nobody syncs while nobody serves");

@@ -291,6 +291,7 @@ fn take_chunk(meta_len: u32, chunk: u32, last: bool, rest: &mut Bytes) -> Result
         return Err(DecodeError::new("a snapshot chunk of at most 256 KiB"));
     }
     let bytes = core::mem::take(rest);
+    assert!(rest.is_empty() && meta.len() <= META_BYTES_MAX, "a chunk is all that is left");
     Ok(Body::Snapshot(SnapshotChunk { meta, chunk, bytes, last }))
 }
 
@@ -310,5 +311,9 @@ fn take_entries(prev: Position, epoch: u64, rest: &mut Bytes) -> Result<Vec<Entr
         before = Position { index: entry.index(), term: entry.term() };
         entries.push(entry);
     }
+    assert!(
+        before.index == prev.index + entries.len() as u64,
+        "entries without gaps are as many as they span"
+    );
     Ok(entries)
 }

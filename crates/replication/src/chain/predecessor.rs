@@ -66,7 +66,9 @@ impl Successor {
 
     /// Sends from behind `received` on.
     fn go_on_after(&mut self, received: u64) {
-        self.next = Some((received + 1).max(self.floor));
+        let next = (received + 1).max(self.floor);
+        assert!(next > received, "what it has is not sent again");
+        self.next = Some(next);
     }
 
     /// At a heartbeat: all that was sent goes out again if some of it was lost, that is, was under way at the last heartbeat already, and since
@@ -96,6 +98,7 @@ impl Successor {
         self.outgoing = None;
         self.received = self.received.max(index);
         self.durable = self.durable.max(index);
+        assert!(self.durable <= self.received, "only what it has is durable there");
         self.go_on_after(self.received);
     }
 
@@ -134,6 +137,7 @@ impl Chain {
         successor.gap_since |= gap;
         successor.received = successor.received.max(received);
         successor.durable = successor.durable.max(durable);
+        assert!(successor.durable <= successor.received, "only what it has is durable there");
         if successor.next.is_some_and(|next| next <= successor.received) {
             successor.go_on_after(successor.received);
         }
@@ -188,6 +192,7 @@ impl Chain {
             out.send_early(successor.id, super::Message { group: self.config.group, epoch, body });
             successor.told = (watermark, commit);
         }
+        assert!(next <= last.index + 1, "only what is held is sent");
         successor.next = Some(next);
         // Who serves has told what is committed.
         let commit_is_news = successor.told.1 != commit && successor.state == MemberState::Syncing;
@@ -234,6 +239,7 @@ impl Chain {
 
 /// The place before the entry `next`, which is held or the next to come.
 fn place_before(tail: &Tail, next: u64) -> Position {
+    assert!(next > tail.base().index, "what is in the checkpoint is not sent entry by entry");
     let index = next - 1;
     Position { index, term: tail.term_at(index).expect("what was sent is in the tail") }
 }
@@ -249,6 +255,6 @@ fn frame(tail: &Tail, next: u64, max_bytes: usize) -> Vec<Entry> {
         }
         entries.push(slot.entry.clone());
     }
-    assert!(!entries.is_empty(), "there is something to send");
+    assert!(entries.first().is_some_and(|first| first.index() == next), "the next one is there to be sent");
     entries
 }

@@ -115,6 +115,7 @@ impl Chain {
         }
         self.reads.round += 1;
         self.reads.asked = core::mem::take(&mut self.reads.next);
+        assert!(self.reads.asked.len() <= self.config.max_pending_reads, "reads that wait are bounded");
         self.reads.asked_since_ns = self.reads.next_since_ns;
         self.send_query(out);
     }
@@ -131,6 +132,7 @@ impl Chain {
             return;
         }
         let index = self.settled_commit();
+        assert!(index >= self.commit, "what is committed is settled");
         for id in self.reads.take_all() {
             // Early: all of that is on disks already.
             out.reply_early(Reply::ReadFrom { id, index });

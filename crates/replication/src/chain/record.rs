@@ -34,6 +34,7 @@ impl Wire for Record {
                 out.extend_from_slice(entry.bytes());
             }
             Record::Life(life) => {
+                assert!(life.copy > 0 && life.start > 0, "only a life that was begun is written");
                 out.push(LIFE);
                 out.extend_from_slice(&life.copy.to_le_bytes());
                 out.extend_from_slice(&life.start.to_le_bytes());
@@ -68,5 +69,6 @@ impl Wire for Record {
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    assert!(at + 8 <= bytes.len(), "records have the length that their kind has");
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }

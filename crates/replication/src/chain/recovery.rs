@@ -38,6 +38,7 @@ impl Recovering {
                 .ok_or(RecoveryError { what: "a checkpoint's meta that is not chain's", lsn: Lsn::ZERO })?,
         };
         let tail = Tail::new(meta.position, meta.stamp_ms, config.tail_limit_bytes);
+        assert!(tail.is_empty() && tail.last() == meta.position, "the log goes on behind the checkpoint");
         Ok(Recovering { config, seed, life: None, tail, last: Lsn::ZERO })
     }
 
@@ -65,6 +66,7 @@ impl Recovering {
             return Err(RecoveryError { what: "an entry of an older epoch than the one before", lsn });
         }
         self.tail.append(entry, lsn, None);
+        assert!(self.tail.last().index == index, "whatever stood behind it is void");
         Ok(())
     }
 }
@@ -91,6 +93,7 @@ impl Recover<Chain> for Recovering {
         self.tail.durable(self.last);
         let (base, last) = (self.tail.base(), self.tail.last());
         assert!(self.tail.durable_index() == last.index, "all that was read is durable");
+        assert!(base.index <= last.index && base.term <= last.term, "the log goes on behind the checkpoint");
         // A copy without a name has never been heard of; 0 means "none".
         let life = match self.life {
             Some(Life { copy, start }) => Life { copy, start: start + 1 },

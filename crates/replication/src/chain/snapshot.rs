@@ -212,6 +212,7 @@ impl Chain {
         incoming.taking = false;
         incoming.next += 1;
         let (index, next) = (incoming.position.index, incoming.next);
+        assert!(index > self.commit, "a snapshot never takes the state back");
         self.answer_chunk(index, next, out);
     }
 

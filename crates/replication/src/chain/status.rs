@@ -107,18 +107,21 @@ impl Chain {
     /// Until when it serves, by its own clock; 0 if it has no lease.
     #[must_use]
     pub fn lease_until_ns(&self) -> u64 {
+        assert!(self.lease_until_ns == 0 || self.state == MemberState::Serving, "a lease is for serving");
         self.lease_until_ns
     }
 
     /// The highest index known to be committed.
     #[must_use]
     pub fn commit_index(&self) -> u64 {
+        assert!(self.commit <= self.tail.last().index, "what is committed is in the log");
         self.commit
     }
 
     /// The highest index given to the parent.
     #[must_use]
     pub fn delivered_index(&self) -> u64 {
+        assert!(self.delivered <= self.commit, "only what is committed is delivered");
         self.delivered
     }
 

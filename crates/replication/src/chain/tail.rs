@@ -38,6 +38,7 @@ impl Chain {
         let syncing = self.successor.as_ref().filter(|syncing| self.is_tail() && syncing.counted)?;
         // Not this member's commit index alone: the tail of the epoch before may have been ahead of it (seed 142 of scenario `chain`: the new
         // tail, which knew of no commit yet, reported a member with an empty log).
+        assert!(syncing.state == MemberState::Syncing, "only who syncs is counted");
         let whole = syncing.durable >= self.settled_commit() && syncing.outgoing.is_none();
         whole.then_some(Body::Synced { node: syncing.id, life: syncing.life })
     }

@@ -22,6 +22,7 @@ impl Unapplied {
 
     /// An entry was appended. O(its keys).
     pub(super) fn add(&mut self, index: u64, command: &[u8]) {
+        assert!(index > 0, "0 says that there is none");
         let mut marked = false;
         let by_key = &mut self.by_key;
         (self.keys_of)(command, &mut |key| {
@@ -45,6 +46,7 @@ impl Unapplied {
         if self.all <= index {
             self.all = 0;
         }
+        assert!(self.all == 0 || self.all > index, "entries are applied in order");
     }
 
     /// Forgets everything: what is unapplied will be added again.

@@ -143,6 +143,8 @@ impl Config {
         if self.tail_limit_bytes < need {
             return Err(ConfigError::TailTooSmall);
         }
+        assert!(self.max_command_bytes <= self.tail_limit_bytes / 2, "any command fits beside another");
+        assert!(self.acks < count && count <= MEMBERS_MAX, "the leader is not among those who acknowledge");
         Ok(())
     }
 
@@ -164,5 +166,6 @@ impl Config {
 }
 
 const fn ns(ms: u64) -> u64 {
+    assert!(ms > 0, "times were looked at before the member was made");
     ms.saturating_mul(1_000_000)
 }

@@ -164,6 +164,7 @@ impl LeaderFollower {
     pub(super) fn commit_to(&mut self, index: u64, out: &mut impl Sink<Self>) {
         if index > self.commit {
             assert!(index <= self.tail.last().index, "what is visible is in the log");
+            assert!(index <= self.agreed, "only what agrees with the leader's log becomes visible here");
             self.commit = index;
             self.deliver(out);
         }

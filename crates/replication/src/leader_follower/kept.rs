@@ -60,6 +60,7 @@ const fn place((index, term): (u64, u64)) -> Position {
 fn keep_loss(loss: &Loss) -> KeptLoss {
     let extent = match &loss.extent {
         Extent::Known { last, listed } => {
+            assert!(last.index > loss.after, "what is lost is behind what is kept");
             let mut bytes = Vec::new();
             for entry in listed {
                 bytes.extend_from_slice(entry.bytes());
@@ -82,6 +83,7 @@ fn take_loss(kept: KeptLoss) -> Result<Loss, DecodeError> {
             while !rest.is_empty() {
                 listed.push(Entry::take(&mut rest)?);
             }
+            assert!(rest.is_empty(), "all that was kept is listed");
             Extent::Known { last: place(last), listed }
         }
         KeptExtent::Unknown(led, at_most) => Extent::Unknown { led, at_most },
@@ -139,12 +141,17 @@ impl Wire for Succession {
         let sealing = kept.sealing.map(Sealing::begun);
         let group = Succession { config, history, sealing, losses, losses_forgotten: kept.losses_forgotten };
         group.assert_invariants();
+        assert!(
+            group.sealing.as_ref().is_none_or(|sealing| sealing.heard() == 0),
+            "reports are asked for anew"
+        );
         Ok(group)
     }
 }
 
 fn keep_leadership(of: &Leadership) -> KeptLeadership {
     let Leadership { epoch, leader, after, allowed, forced } = *of;
+    assert!(after.term < epoch, "each epoch begins in the log of an earlier one");
     KeptLeadership { epoch, leader: leader.0, after: pair(after), allowed, forced }
 }
 

@@ -48,6 +48,7 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn probe_from(&mut self, next: u64) {
         self.next = next.max(self.matched + 1);
+        assert!(self.next > self.matched, "what was acknowledged is not sent again");
         self.probing = true;
         self.probe_sent = false;
         self.outgoing = None;
@@ -164,6 +165,7 @@ impl LeaderFollower {
                 outgoing: None,
             })
             .collect();
+        assert!(leader.peers.len() + 1 == self.config.members.len(), "a leader speaks to all others");
         // An entry of its own epoch makes visible what came before: entries of older epochs are not made visible by counting copies,
         // since a member with a later epoch's entry may yet be promoted over them (Raft's figure 8 is ours too).
         self.append_own(Draft::copy_of(&[]), Kind::Noop, None, context, out);
@@ -195,6 +197,7 @@ impl LeaderFollower {
         let Some(epoch_start) = leader.epoch_start else {
             return Err(Refusal::NotLeader { leader: None });
         };
+        assert!(self.hard.led && epoch_start > 0, "who leads has written so, and has an entry of its own");
         if now_ns < leader.lease_until_ns || planted(Plant::ServesPastLease) {
             return Ok(epoch_start);
         }
@@ -269,6 +272,7 @@ impl LeaderFollower {
             seed: self.next_seed(),
             kind,
         };
+        assert!(header.index > self.commit, "a new entry is not yet visible");
         let entry = Entry::seal(command, header);
         let lsn = self.append(Record::Entry(entry.clone()), out);
         self.tail.append(entry, lsn, request);
@@ -288,6 +292,7 @@ impl LeaderFollower {
         let Some(epoch_start) = leader.epoch_start else { return };
         let acks = if planted(Plant::UnacknowledgedVisible) { 0 } else { self.config.acks };
         let index = self.tail.durable_index().min(leader.acknowledged(acks));
+        assert!(index <= self.tail.last().index, "only what is held is counted");
         if index <= self.commit || index < epoch_start {
             return;
         }
@@ -427,6 +432,7 @@ impl LeaderFollower {
 }
 
 fn begin_snapshot(peer: &mut Peer, counters: &mut Counters, out: &mut impl Sink<LeaderFollower>) {
+    assert!(peer.outgoing.is_none(), "one snapshot at a time is on its way to a follower");
     peer.probe_from(peer.next);
     peer.outgoing = Some(Outgoing::new());
     counters.snapshots_begun += 1;
@@ -444,6 +450,6 @@ fn frame(tail: &Tail, next: u64, max_bytes: usize) -> Vec<Entry> {
         }
         entries.push(slot.entry.clone());
     }
-    assert!(!entries.is_empty(), "there is something to send");
+    assert!(entries.first().is_some_and(|first| first.index() == next), "the next one is there to be sent");
     entries
 }

@@ -223,9 +223,18 @@ impl Message {
                 HeadBody::SnapshotReply { index: *index, outcome: *outcome }
             }
             Body::Seal => HeadBody::Seal,
-            Body::Sealed { last, visible } => HeadBody::Sealed { last: pair(*last), visible: *visible },
+            Body::Sealed { last, visible } => {
+                assert!(*visible <= last.index, "what is visible is in the log");
+                HeadBody::Sealed { last: pair(*last), visible: *visible }
+            }
             Body::Assign { leader, after } => HeadBody::Assign { leader: leader.0, after: pair(*after) },
-            Body::Tail { last, before, .. } => HeadBody::Tail { last: pair(*last), before: pair(*before) },
+            Body::Tail { last, before, .. } => {
+                assert!(
+                    before.index <= last.index && before.term <= last.term,
+                    "what is listed is of the tail"
+                );
+                HeadBody::Tail { last: pair(*last), before: pair(*before) }
+            }
             Body::Noted { last } => HeadBody::Noted { last: pair(*last) },
             Body::Renew { sent_ns, last } => HeadBody::Renew { sent_ns: *sent_ns, last: *last },
             Body::Resigned => HeadBody::Resigned,
@@ -285,7 +294,11 @@ impl Wire for Message {
             }
             HeadBody::Tail { last, before } => {
                 let (last, before) = (place(last), place(before));
-                Body::Tail { last, before, entries: take_entries(before, last.term, &mut rest)? }
+                let entries = take_entries(before, last.term, &mut rest)?;
+                if before.index > last.index || entries.len() as u64 > last.index - before.index {
+                    return Err(DecodeError::new("entries of a tail, up to its end"));
+                }
+                Body::Tail { last, before, entries }
             }
             HeadBody::Noted { last } => Body::Noted { last: place(last) },
             HeadBody::Renew { sent_ns, last } => Body::Renew { sent_ns, last },

@@ -49,11 +49,13 @@ impl Wire for Record {
                 out.extend_from_slice(entry.bytes());
             }
             Record::HardState(hard) => {
+                assert!(hard.epoch > 0, "epochs are counted from 1");
                 out.push(HARD_STATE);
                 out.extend_from_slice(&hard.epoch.to_le_bytes());
                 out.push(u8::from(hard.led));
             }
             Record::Reset { position } => {
+                assert!(position.index > 0, "an empty log needs no snapshot");
                 out.push(RESET);
                 out.extend_from_slice(&position.index.to_le_bytes());
                 out.extend_from_slice(&position.term.to_le_bytes());
@@ -92,5 +94,6 @@ impl Wire for Record {
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    assert!(at + 8 <= bytes.len(), "records have the length that their kind has");
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }

@@ -40,6 +40,7 @@ impl Recovering {
                 })?,
         };
         let tail = Tail::new(meta.position, meta.stamp_ms, config.tail_limit_bytes);
+        assert!(tail.is_empty() && tail.last() == meta.position, "the log goes on behind the checkpoint");
         Ok(Recovering { config, seed, hard: None, tail, epochs, agrees: true, last: Lsn::ZERO })
     }
 
@@ -72,6 +73,7 @@ impl Recovering {
             return Err(RecoveryError { what: "an entry of an older epoch than the one before", lsn });
         }
         self.tail.append(entry, lsn, None);
+        assert!(self.tail.last() == place, "whatever stood behind it is void");
         Ok(())
     }
 }
@@ -107,6 +109,7 @@ impl Recover<LeaderFollower> for Recovering {
         self.tail.durable(self.last);
         let (base, last) = (self.tail.base(), self.tail.last());
         assert!(self.tail.durable_index() == last.index, "all that was read is durable");
+        assert!(base.index <= last.index && base.term <= last.term, "the log goes on behind the checkpoint");
         let mut hard = self.hard.unwrap_or(HardState { epoch: self.config.epoch, led: false });
         if hard.epoch < last.term {
             // No order of our own writes leaves this; that it led that epoch can't be excluded.

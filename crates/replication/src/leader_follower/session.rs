@@ -45,16 +45,20 @@ impl LeaderFollower {
         }
     }
 
+    /// The epoch of the entry at `index`, as far as it is remembered.
+    pub(super) fn epoch_at(&self, index: u64) -> Option<u64> {
+        if index > self.tail.base().index { self.tail.term_at(index) } else { self.epochs.at(index) }
+    }
+
     fn known(&self, epoch: u64, index: u64) -> Known {
         if index > self.delivered || self.is_installing() {
             return Known::NotYet;
         }
-        let base = self.tail.base();
-        let here = if index > base.index { self.tail.term_at(index) } else { self.epochs.at(index) };
         // Older than the table reaches: it may be there, or not.
-        let Some(here) = here else { return Known::NotYet };
+        let Some(here) = self.epoch_at(index) else { return Known::NotYet };
         assert!(here <= self.hard.epoch, "no entry is of an epoch not yet known");
         if here == epoch {
+            // Only one leader makes entries of an epoch, so equal epochs at equal places are equal entries.
             return Known::Applied;
         }
         // A later epoch has put its own entry there. Before this log is known to be the leader's, that epoch may itself have been given up.

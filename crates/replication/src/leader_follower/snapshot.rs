@@ -34,9 +34,20 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
+    fn begun(epoch: u64, meta: Bytes, position: Position) -> Incoming {
+        assert!(epoch > 0 && !meta.is_empty(), "a leader of some epoch sends a snapshot with a name");
+        Incoming { epoch, meta, position, next: 0, taking: false, last: None, installing: false }
+    }
+
     pub(super) fn is_installing(&self) -> bool {
         self.installing
     }
+}
+
+/// Where a snapshot ends, if its meta is one of ours.
+fn end_of(meta: &[u8]) -> Option<Position> {
+    let (meta, epochs) = CheckpointMeta::decode_with(meta)?;
+    Epochs::decode(&epochs).map(|_| meta.position)
 }
 
 impl LeaderFollower {
@@ -182,9 +193,7 @@ impl LeaderFollower {
         chunk: SnapshotChunk,
         out: &mut impl Sink<Self>,
     ) {
-        let meta = CheckpointMeta::decode_with(&chunk.meta);
-        let known = meta.filter(|(_, epochs)| Epochs::decode(epochs).is_some());
-        let Some((CheckpointMeta { position, .. }, _)) = known else {
+        let Some(position) = end_of(&chunk.meta) else {
             self.counters.refused_contradictions += 1;
             return;
         };
@@ -222,16 +231,7 @@ impl LeaderFollower {
             if chunk.chunk != 0 {
                 return self.answer_chunk(from, position.index, 0, out);
             }
-            let meta = chunk.meta.clone();
-            self.incoming = Some(Incoming {
-                epoch: self.hard.epoch,
-                meta,
-                position,
-                next: 0,
-                taking: false,
-                last: None,
-                installing: false,
-            });
+            self.incoming = Some(Incoming::begun(self.hard.epoch, chunk.meta.clone(), position));
         }
         let incoming = self.incoming.as_mut().expect("just looked at or set");
         if incoming.taking || incoming.last.is_some() {

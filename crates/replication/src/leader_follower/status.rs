@@ -84,6 +84,7 @@ impl LeaderFollower {
     /// Whether it leads: it was appointed, and that is durable.
     #[must_use]
     pub fn leads(&self) -> bool {
+        assert!(self.leading.is_none() || self.hard.led, "a leader has written that it leads");
         self.leading.as_ref().is_some_and(|leader| leader.epoch_start().is_some())
     }
 
@@ -116,13 +117,14 @@ impl LeaderFollower {
         (self.fresh_ns > 0).then_some(self.fresh_ns)
     }
 
-    /// What names a write of this leader that was just delivered: (epoch, index), for [`ReadLevel::Session`].
+    /// What names a delivered write: (epoch, index), for [`ReadLevel::Session`]. The entry's epoch, which may be an earlier one than the member's:
+    /// one batch can bring a delivery and a new epoch. `None` if it is in the checkpoint, and older than that remembers.
     ///
     /// [`ReadLevel::Session`]: keypact_protocol::ReadLevel::Session
     #[must_use]
-    pub fn token(&self, index: u64) -> (u64, u64) {
+    pub fn token(&self, index: u64) -> Option<(u64, u64)> {
         assert!(index <= self.delivered, "only what was delivered is named");
-        (self.hard.epoch, index)
+        self.epoch_at(index).map(|epoch| (epoch, index))
     }
 
     /// The index with which its leadership began, if it leads.
@@ -140,12 +142,14 @@ impl LeaderFollower {
     /// The highest index known to be visible.
     #[must_use]
     pub fn commit_index(&self) -> u64 {
+        assert!(self.commit <= self.tail.last().index, "what is visible is in the log");
         self.commit
     }
 
     /// The highest index given to the parent.
     #[must_use]
     pub fn delivered_index(&self) -> u64 {
+        assert!(self.delivered <= self.commit, "only what is visible is delivered");
         self.delivered
     }
 
@@ -164,6 +168,7 @@ impl LeaderFollower {
     /// The epoch that would survive a crash now; `None` while it is on its way to the disk.
     #[must_use]
     pub fn durable_hard_state(&self) -> Option<HardState> {
+        assert!(self.disk.hard <= self.disk.last_append, "it was written with all the rest");
         (self.disk.hard <= self.disk.durable).then_some(self.hard)
     }
 

@@ -148,7 +148,10 @@ impl Loss {
     #[must_use]
     pub fn at_most(&self) -> u64 {
         match &self.extent {
-            Extent::Known { last, .. } => last.index - self.after,
+            Extent::Known { last, .. } => {
+                assert!(last.index >= self.after, "what is lost is behind what is kept");
+                last.index - self.after
+            }
             Extent::Unknown { at_most, .. } => *at_most,
         }
     }
@@ -394,6 +397,8 @@ impl Succession {
                 loss.withdrawn |= common(&self.history, after, *last).is_some_and(|kept| kept > loss.after);
             }
         }
+        assert!(epoch > old.epoch && after.term < epoch, "each epoch begins in the log of an earlier one");
+        assert!(self.config.members.contains(&leader), "a member leads");
         let new = Leadership { epoch, leader, after, allowed: after.index + 1, forced };
         self.sealing = None;
         self.history.push(new);
@@ -485,6 +490,7 @@ impl Succession {
             self.losses.remove(0);
             self.losses_forgotten += 1;
         }
+        assert!(self.losses.len() < self.config.losses_max, "losses are bounded");
         self.losses.push(Loss { member, epoch, after, extent, answered, withdrawn: false });
     }
 

@@ -1,17 +1,17 @@
 //! What is watched while a run goes on: the group's invariants, what was acknowledged and where, and what was reached.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 use keypact_log::Position;
-use keypact_protocol::{NodeId, Refusal};
+use keypact_protocol::{Delivery, NodeId, Refusal};
 use keypact_replication::leader_follower::{Counters as MemberCounters, LeaderFollowerInvariants};
 use keypact_simulator::{
     ClientId, Counters, Kv, MachineOutcome, MachineReply, Observer, RecordDisk, Violation,
 };
 
-use super::board::{Members, SharedBoard, Shown};
+use super::board::{Members, SharedBoard, Shown, Token};
 use super::sessions::note_places;
 use super::spans::Spans;
 use super::truth::Truth;
@@ -123,14 +123,15 @@ impl LeaderFollowerWatch {
         }
         self.spans.stepped(node, process);
         self.shown.insert(node, Shown { epoch, leads: member.leads() });
-        let own: VecDeque<_> =
-            process.delivered().iter().filter(|delivery| delivery.request.is_some()).collect();
-        for delivery in &own {
-            self.truth.acknowledged(epoch, delivery.index, node);
+        let own = process.delivered().iter().filter(|delivery| delivery.request.is_some());
+        // By the entry's epoch: the same step may have brought a newer one.
+        let place = |delivery: &Delivery| member.token(delivery.index).expect("it was delivered just now");
+        let places: Vec<(Bytes, Token)> =
+            own.map(|delivery| (delivery.command.clone(), place(delivery))).collect();
+        for (_, (epoch, index)) in &places {
+            self.truth.acknowledged(*epoch, *index, node);
         }
-        self.reach("acknowledged", own.len() as u64);
-        let places = own.iter().map(|delivery| (delivery.command.clone(), member.token(delivery.index)));
-        let places: Vec<(Bytes, (u64, u64))> = places.collect();
+        self.reach("acknowledged", places.len() as u64);
         note_places(&self.session_keys, places.into_iter(), &mut self.board.borrow_mut().placed);
     }
 }

@@ -139,6 +139,8 @@ impl ChainInvariants {
         let at = self.place(node);
         let before = self.members[at].1;
         let now = Seen::of(member);
+        assert!(now.base <= now.commit && now.commit <= now.last.index, "a member shows no contradiction");
+        assert!(now.durable <= now.last.index, "only what is held is durable");
         if now == before {
             return Ok(());
         }
@@ -156,12 +158,14 @@ impl ChainInvariants {
 fn fresh_from(member: &Chain, before: &Seen) -> u64 {
     let tail = member.tail();
     let base = tail.base().index;
+    assert!(base <= tail.last().index, "the log goes on behind the checkpoint");
     let kept = before.last.index >= base && tail.term_at(before.last.index) == Some(before.last.term);
     if before.same_life && kept { before.last.index + 1 } else { base + 1 }
 }
 
 /// The checksum that an entry carries: two entries with the same one are taken for the same.
 fn checksum(entry: &Entry) -> u64 {
+    assert!(entry.len_bytes() > 12, "every entry has a header");
     let bytes = entry.bytes()[4..12].try_into().expect("every entry has a header");
     u64::from_le_bytes(bytes)
 }

@@ -49,6 +49,7 @@ impl OneHistory {
                 None if at == self.committed.len() => {
                     self.committed.push(entry);
                     self.shown_in.push(step.now.epoch);
+                    assert_eq!(self.committed.len(), self.shown_in.len(), "both are of each entry");
                 }
                 None => {
                     let detail = format!("{} commits {index} before anyone the one before", step.id);

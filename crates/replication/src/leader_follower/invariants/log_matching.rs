@@ -18,6 +18,7 @@ impl LogMatching {
         for slot in slots {
             let (epoch, index) = (slot.entry.term(), slot.entry.index());
             let before = tail.term_at(index - 1).expect("the tail has no gaps");
+            assert!(epoch >= before && index > 0, "epochs never fall along a log");
             let seen = (checksum(&slot.entry), before);
             if *self.entries.entry((epoch, index)).or_insert(seen) != seen {
                 let detail = format!("{} has another entry {index} of epoch {epoch}", step.id);

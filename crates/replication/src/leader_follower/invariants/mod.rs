@@ -111,6 +111,8 @@ impl LeaderFollowerInvariants {
         if now == before {
             return Ok(());
         }
+        assert!(now.base <= now.commit && now.commit <= now.last.index, "a member shows no contradiction");
+        assert!(now.last.term <= now.epoch, "no entry is of an epoch not yet known");
         if member.epoch() < durable_epoch {
             let detail = alloc::format!("{node} knew epoch {durable_epoch} durably, now {}", member.epoch());
             return Err(Violation { property: "epoch-never-falls", detail });
@@ -131,12 +133,14 @@ impl LeaderFollowerInvariants {
 fn fresh_from(member: &LeaderFollower, before: &Seen) -> u64 {
     let tail = member.tail();
     let base = tail.base().index;
+    assert!(base <= tail.last().index, "the log goes on behind the checkpoint");
     let kept = before.last.index >= base && tail.term_at(before.last.index) == Some(before.last.term);
     if before.same_life && kept { before.last.index + 1 } else { base + 1 }
 }
 
 /// The checksum that an entry carries: two entries with the same one are taken for the same.
 fn checksum(entry: &Entry) -> u64 {
+    assert!(entry.len_bytes() > 12, "every entry has a header");
     let bytes = entry.bytes()[4..12].try_into().expect("every entry has a header");
     u64::from_le_bytes(bytes)
 }

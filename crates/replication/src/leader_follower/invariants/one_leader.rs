@@ -6,6 +6,7 @@ use alloc::format;
 use keypact_protocol::NodeId;
 
 use super::{Step, Violation};
+use crate::leader_follower::CATALOG;
 
 #[derive(Debug, Default)]
 pub(super) struct OneLeader {
@@ -19,6 +20,7 @@ impl OneLeader {
         if !step.member.leads() || led {
             return Ok(());
         }
+        assert!(epoch > 0 && step.id != CATALOG, "members lead, in epochs counted from 1");
         match self.leaders.insert(epoch, step.id) {
             None => Ok(()),
             Some(first) => {

@@ -12,6 +12,7 @@ use super::{
     SnapshotOutcome,
 };
 
+mod laws;
 mod rebuild;
 mod succession;
 
@@ -111,6 +112,14 @@ fn entries_that_no_leader_sends_are_refused() {
     assert_eq!(append(vec![entry(6, 3)]), Err("entries without gaps"));
     assert_eq!(append(vec![entry(5, 1)]), Err("entries whose epochs do not fall"));
     assert_eq!(append(vec![entry(5, 4)]), Err("entries whose epochs do not fall"));
+    let tail = |last, entries: Vec<Entry>| {
+        let mut bytes = Vec::new();
+        Message { epoch: 3, body: Body::Tail { last, before: place(4, 2), entries } }.encode(&mut bytes);
+        Message::decode(Bytes::from(bytes)).map(|_| ()).map_err(|error| error.what)
+    };
+    assert_eq!(tail(place(6, 2), vec![entry(5, 2)]), Ok(()));
+    assert_eq!(tail(place(5, 2), vec![entry(5, 2), entry(6, 2)]), Err("entries of a tail, up to its end"));
+    assert_eq!(tail(place(6, 2), vec![entry(5, 3)]), Err("entries whose epochs do not fall"));
     let huge = Message { epoch: 1 << 63, body: Body::Seal };
     let mut bytes = Vec::new();
     huge.encode(&mut bytes);
