@@ -6,8 +6,10 @@ use core::fmt;
 use bytes::Bytes;
 use keypact_protocol::{DecodeError, Wire};
 
-use crate::broadcast::STREAMS_MAX;
 use crate::clock::{Dot, VectorClock, varint};
+
+/// Streams that a member knows at most, and that a message may come after.
+pub(crate) const STREAMS_LIMIT: usize = 4_096;
 
 /// One message, as it travels, as it is kept, and as it is delivered: the command of a delivery is an envelope's encoding.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,10 +33,10 @@ impl Envelope {
     /// Reads an envelope from the front of `bytes`, which its body shares.
     ///
     /// # Errors
-    /// Bytes that [`Wire::encode`] does not write; more than [`STREAMS_MAX`] streams that it comes after.
+    /// Bytes that [`Wire::encode`] does not write; more than 4,096 streams that it comes after.
     pub fn take(bytes: &mut Bytes) -> Result<Envelope, DecodeError> {
         let dot = Dot::take(bytes)?;
-        let after = VectorClock::take_of_events(bytes, STREAMS_MAX)?;
+        let after = VectorClock::take_of_events(bytes, STREAMS_LIMIT)?;
         if after.get(dot.replica) > 0 {
             return Err(DecodeError::new("an envelope that comes after others' messages only"));
         }

@@ -108,6 +108,11 @@ plants! {
     (ForgottenTooEarly, "forgotten-too-early", "fifo", "a message is forgotten once one other member has it"),
     (CausalCheckSkipped, "causal-check-skipped", "causal", "a message is delivered before what it comes after"),
     (DroppedCountsAsDelivered, "dropped-counts-as-delivered", "causal", "a message that did not fit into the buffer counts as delivered"),
+    (TwoSequencers, "two-sequencers", "total", "the catalog gives an epoch to a second sequencer, and members obey both"),
+    (SequencerResumes, "sequencer-resumes", "total", "a sequencer goes on in its epoch after a crash, from where its disk is"),
+    (DeliversBeforeMajority, "delivers-before-majority", "total", "a message is delivered though one member less than a majority holds it"),
+    (OpensWithoutCollecting, "opens-without-collecting", "total", "a new sequencer begins with what it has, and asks nobody"),
+    (SubmittedTwiceDelivered, "submitted-twice-delivered", "total", "a message that stands in the log twice is delivered twice"),
     (ContextStale, "context-stale", "causal", "a message's clock lacks the newest message of each other stream"),
 }
 

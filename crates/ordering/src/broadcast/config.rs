@@ -11,7 +11,7 @@ use crate::clock::ReplicaId;
 pub const MEMBERS_MAX: usize = 256;
 /// Streams that a member knows at most: one for each member and each of its incarnations. It refuses to begin one more, its own too, and to
 /// hear of more; a message that comes after others names up to so many streams.
-pub const STREAMS_MAX: usize = 4_096;
+pub const STREAMS_MAX: usize = crate::envelope::STREAMS_LIMIT;
 
 /// One member's settings. `members`, `window` and the largest body should be equal on all.
 #[derive(Clone, PartialEq, Eq, Debug)]
