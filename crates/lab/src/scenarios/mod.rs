@@ -23,6 +23,7 @@ mod range;
 mod retry;
 mod ring;
 mod seat;
+mod total;
 mod two_phase_commit;
 
 use std::ops::Range;
@@ -57,6 +58,7 @@ use range::RangeScenario;
 pub use retry::{RetryClients, RetryScenario};
 use ring::RingScenario;
 pub use seat::{Catalog, Seat, SeatConfig, SeatRecord, SeatRecovering, SeatTimer, Way, Wishes};
+use total::{RaftKind, SequencerKind, TotalScenario};
 use two_phase_commit::TwoPhaseCommitScenario;
 
 /// A scenario, for a list.
@@ -117,6 +119,12 @@ pub(crate) static ENTRIES: &[Entry] = &[
     }),
     entry("causal", "a broadcast group whose members change: nothing before its causes", |seeds, options| {
         run_scenario(&CausalScenario, seeds, options)
+    }),
+    entry("total", "one order for all, by a sequencer whom a small catalog replaces", |seeds, options| {
+        run_scenario(&TotalScenario::<SequencerKind>::default(), seeds, options)
+    }),
+    entry("total-raft", "one order for all, over Raft", |seeds, options| {
+        run_scenario(&TotalScenario::<RaftKind>::default(), seeds, options)
     }),
     entry(
         "beyond",

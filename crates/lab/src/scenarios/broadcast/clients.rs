@@ -21,6 +21,8 @@ pub struct BroadcastWork {
     pub think_max_ns: u64,
     /// A note without an answer for so long is given up; what became of it is not known.
     pub timeout_ns: u64,
+    /// The same once faults have ended. Longer than a full window takes: who gives up sooner, and asks again, is never served.
+    pub lively_timeout_ns: u64,
     /// Notes that go to another node than the last, parts per million.
     pub wander_ppm: u32,
     /// From the end of faults to the notes that must succeed: what changes by itself must have come to an end. Above 0 clients then go on.
@@ -31,14 +33,17 @@ impl BroadcastWork {
     /// A mix.
     #[must_use]
     pub fn draw(random: &mut Random) -> BroadcastWork {
-        BroadcastWork {
+        let mut work = BroadcastWork {
             clients: random.between(1, 6) as u32,
             notes: random.pick(&[50, 150, 400]),
             think_max_ns: random.pick(&[2, 10, 50]) * MILLISECOND_NS,
             timeout_ns: random.pick(&[100, 400, 1_500]) * MILLISECOND_NS,
+            lively_timeout_ns: 0,
             wander_ppm: random.pick(&[100_000, 500_000, 1_000_000]),
             calm_ns: 0,
-        }
+        };
+        work.lively_timeout_ns = work.timeout_ns;
+        work
     }
 }
 
@@ -129,7 +134,8 @@ impl BroadcastClients {
         state.waits = Some(note);
         let token = u64::from(state.number);
         out.request(client, node, MachineRequest { token, ask: Ask::Write(note) });
-        out.wake_at(now_ns + self.work.timeout_ns, client, token);
+        let timeout_ns = if self.lively { self.work.lively_timeout_ns } else { self.work.timeout_ns };
+        out.wake_at(now_ns + timeout_ns, client, token);
     }
 
     /// The note that waits has an outcome; plans the next one.
