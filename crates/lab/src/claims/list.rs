@@ -13,6 +13,7 @@ pub static CLAIMS: &[Claim] = &[
     claim::tail_reads_scale::CLAIM,
     claim::chain_writes_slow::CLAIM,
     claim::head_failure::CLAIM,
+    claim::head_change::CLAIM,
     claim::range_is_simple::RANGE,
     claim::range_queries::RANGE,
     claim::range_hotspots::CLAIM,
@@ -30,6 +31,9 @@ pub static CLAIMS: &[Claim] = &[
     claim::crdts_resolve::CLAIM,
     claim::crdts_commute::CLAIM,
     claim::last_write_counter::CLAIM,
+    claim::tokens::SAME,
+    claim::tokens::CHOSEN,
+    claim::tokens::IMMUTABLE,
     claim::retries::WAITS,
     claim::retries::HERD,
     claim::retries::LONGEST,
@@ -45,11 +49,6 @@ pub static NOT_HERE: &[NotHere] = &[
     NotHere { number: 6, claim: "Peer-to-peer has no single master", why: "gossip is not built yet" },
     NotHere { number: 7, claim: "Conflict resolution is complex", why: "gossip is not built yet" },
     NotHere { number: 8, claim: "Peer-to-peer costs more network", why: "gossip is not built yet" },
-    NotHere {
-        number: 13,
-        claim: "A chain's head can be changed independently",
-        why: "the catalog has no planned change of head yet",
-    },
     NotHere {
         number: 17,
         claim: "Range rebalancing is expensive",
@@ -70,17 +69,6 @@ pub static NOT_HERE: &[NotHere] = &[
     NotHere { number: 30, claim: "Two-phase commit is slow", why: "not measured yet" },
     NotHere { number: 33, claim: "Raft has lower throughput than two-phase commit", why: "not measured yet" },
     NotHere { number: 34, claim: "Raft is more resilient than two-phase commit", why: "not measured yet" },
-    NotHere {
-        number: 39,
-        claim: "A retry with the same token gives the same result",
-        why: "not measured yet; scenario `idempotency` checks it",
-    },
-    NotHere { number: 40, claim: "The token must be chosen by the client", why: "not measured yet" },
-    NotHere {
-        number: 41,
-        claim: "The token must be immutable",
-        why: "not measured yet; scenario `idempotency` checks it",
-    },
     NotHere {
         number: 49,
         claim: "FIFO by sequence numbers holds across reconnects",

@@ -4,7 +4,7 @@ use keypact_coordination::raft::{self, Raft};
 use keypact_protocol::{GroupId, Incarnation, NodeId};
 use keypact_replication::{chain, leader_follower};
 use keypact_simulator::{
-    Costs, Kv, MICROSECOND_NS, ProcessConfig, ProtocolProcess, RecordDisk, SECOND_NS, Setup, Swarm,
+    Costs, Kv, MICROSECOND_NS, Observer, ProcessConfig, ProtocolProcess, RecordDisk, SECOND_NS, Setup, Swarm,
     Violation, World, key_of_command,
 };
 
@@ -88,6 +88,17 @@ pub(super) fn leader_follower(
 
 /// A chain, node 1 its head and the last node its tail, with a small catalog on node `catalog_at`.
 pub(super) fn chain(swarm: Swarm, catalog_at: NodeId, load: Load, seed: u64) -> ChainWorld {
+    chain_watched(swarm, catalog_at, load, (), seed)
+}
+
+/// The same, and somebody watches.
+pub(super) fn chain_watched<O: Observer<ProtocolProcess<ChainSeat, Kv>>>(
+    swarm: Swarm,
+    catalog_at: NodeId,
+    load: Load,
+    observer: O,
+    seed: u64,
+) -> World<ProtocolProcess<ChainSeat, Kv>, Load, O> {
     let members = nodes(swarm.nodes);
     let group = GroupId(1);
     let config = |id: &NodeId| {
@@ -106,7 +117,7 @@ pub(super) fn chain(swarm: Swarm, catalog_at: NodeId, load: Load, seed: u64) -> 
         configs: members.iter().map(config).collect(),
         disks: members.iter().map(|_| RecordDisk::default()).collect(),
         clients: load,
-        observer: (),
+        observer,
         swarm,
     };
     begun(World::new(setup, seed))
