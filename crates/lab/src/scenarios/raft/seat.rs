@@ -159,7 +159,8 @@ impl Member {
                 let raft = &member.raft;
                 raft.seat() == Some(RaftSeat::Voter) && raft.commit_index() >= raft.membership_index()
             },
-            takes_part: |member| member.raft.seat().is_some() && !member.operator.outside,
+            // Who took itself out may have delivered what the others do not yet know to be committed, until one who does leads them.
+            takes_part: |member| !member.raft.membership().members().is_empty() && !member.operator.outside,
         }
     }
 
@@ -199,8 +200,10 @@ impl Member {
             return;
         }
         let membership = self.raft.membership();
+        // Once it knows all that was ever committed.
+        let knows_all = self.raft.term_start().is_some_and(|start| self.raft.commit_index() >= start);
         for node in self.operator.nodes.iter().filter(|node| membership.member(**node).is_none()) {
-            if *node != self.raft.config().id {
+            if *node != self.raft.config().id && knows_all {
                 out.send(*node, MemberMessage::Outside);
             }
         }
