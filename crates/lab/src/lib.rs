@@ -4,6 +4,7 @@
 
 pub mod claims;
 mod node_clients;
+mod node_operator;
 mod node_process;
 mod node_watch;
 mod plants;

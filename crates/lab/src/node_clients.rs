@@ -38,6 +38,8 @@ pub struct NodeWorkload {
     pub padding: usize,
     /// Bytes added to each value of a register, so that records take several sectors of the log.
     pub register_padding: usize,
+    /// Whether a client that is refused goes to another node: the one that it asked may not belong to the cluster.
+    pub moves_on: bool,
 }
 
 impl NodeWorkload {
@@ -55,6 +57,7 @@ impl NodeWorkload {
             passing_ppm: random.pick(&[0, 100_000, 300_000]),
             padding: random.pick(&[0, 10, 200]),
             register_padding: 0,
+            moves_on: false,
         }
     }
 }
@@ -431,6 +434,10 @@ impl Clients<NodeProcess> for NodeClients {
         state.served |= self.finishing && done && asked.work != Work::Read;
         if self.finishing && !done && asked.work == Work::Read {
             state.reads_left.push(Arc::clone(&asked.key));
+        }
+        let refused = self.asked[index].outcome == Outcome::Failed;
+        if refused && self.workload.moves_on && self.clients[client.0 as usize].under_way.is_empty() {
+            self.reconnect(client, random);
         }
         let think_ns = random.below(self.workload.think_max_ns + 1);
         let rest_ns = if done { think_ns } else { think_ns.max(20 * MILLISECOND_NS) };

@@ -6,8 +6,10 @@
 use bytes::Bytes;
 use keypact_coordination::raft;
 use keypact_data::Command;
-use keypact_node::{Node, NodeConfig, NodeInput, NodeRecovery, Outside, PeerMessage, SessionId};
-use keypact_protocol::{Context, GroupId, Lsn, NodeId, SnapshotChunk, Wire};
+use keypact_node::{
+    DEFAULT, Node, NodeConfig, NodeInput, NodeRecovery, Outside, PeerMessage, Roster, SessionId,
+};
+use keypact_protocol::{Context, GroupId, Incarnation, Lsn, NodeId, SnapshotChunk, Wire};
 use keypact_resp::Value;
 use keypact_simulator::{Applied, ClientId, Counters, Disk, DiskDamage, DiskWork, Effects, Loss, Process};
 use keypact_simulator::{ProcessInput, Random, StartRefused, TraceHash, Traffic};
@@ -15,6 +17,8 @@ use keypact_storage::{
     Appender, Batch, CheckpointReader, CheckpointWriter, Checkpoints, MemoryDisk, MemoryFile, Wal, WalOptions,
 };
 use std::collections::{BTreeMap, VecDeque};
+
+use crate::node_operator::Operator;
 
 /// What a client of the simulation asks: one command.
 #[derive(Clone, Debug)]
@@ -47,6 +51,8 @@ pub struct NodeDisk {
     /// A segment, and up to where damage in it is told from a torn tail for certain; in segments before it, everywhere.
     provable_end: (String, u64),
     damaged: bool,
+    /// How often the folder was lost. Whoever makes a new one knows that, and gives it a later life.
+    losses: u64,
 }
 
 impl NodeDisk {
@@ -58,6 +64,7 @@ impl NodeDisk {
             durable: Lsn::ZERO,
             provable_end: (String::new(), 0),
             damaged: false,
+            losses: 0,
         }
     }
 
@@ -117,8 +124,12 @@ impl Disk for NodeDisk {
                 self.damaged |= done;
                 done
             }
+            DiskDamage::Lost => {
+                *self = NodeDisk { losses: self.losses + 1, ..NodeDisk::new() };
+                true
+            }
             // A full disk stops the node, as a failed sync does; giving up leadership and reading on comes with a later version.
-            DiskDamage::Full | DiskDamage::MisdirectedWrite | DiskDamage::Lost => false,
+            DiskDamage::Full | DiskDamage::MisdirectedWrite => false,
         }
     }
 
@@ -136,6 +147,20 @@ pub struct NodeSetup {
     pub wal: WalOptions,
     /// A log of more bytes than this asks its groups to need less of it.
     pub log_long_bytes: u64,
+    /// How often an operator acts where the node leads, milliseconds; 0: never.
+    pub operator_ms: u64,
+}
+
+impl NodeSetup {
+    /// The settings of the life of a folder that was lost so often before.
+    fn after(&self, losses: u64) -> NodeConfig {
+        let mut node = self.node.clone();
+        node.founder &= losses == 0;
+        node.incarnation = Incarnation(node.incarnation.0 + losses);
+        let own = node.members.iter_mut().filter(|member| member.id == node.id.0);
+        own.for_each(|member| member.incarnation += losses);
+        node
+    }
 }
 
 /// A disk job under way.
@@ -164,7 +189,15 @@ pub struct NodeProcess {
     damaged: bool,
     /// What its wall clock showed at its last step.
     wall_ms: u64,
+    operator: Operator,
+    /// Since when it knows that it was removed, and its last step.
+    gone_since_ns: Option<u64>,
+    now_ns: u64,
 }
+
+/// Who was removed may have answered clients by what the others do not yet know to be committed: it is compared with them until they have had
+/// the time to find it out.
+const GONE_AFTER_NS: u64 = 5_000_000_000;
 
 /// All that is around the node: storage as the server has it, and the effects of the present step.
 struct World {
@@ -240,8 +273,16 @@ impl Process for NodeProcess {
     ) -> Result<Self, StartRefused> {
         assert!(config.node.id == id, "each node has its own settings");
         let (node, world) = recover(config, disk, seed).map_err(|why| StartRefused { why })?;
-        let (connections, wall_ms) = (BTreeMap::new(), context.wall_ms);
-        let mut process = NodeProcess { node, world, connections, damaged: disk.damaged, wall_ms };
+        let mut process = NodeProcess {
+            node,
+            world,
+            connections: BTreeMap::new(),
+            damaged: disk.damaged,
+            wall_ms: context.wall_ms,
+            operator: Operator::new(config, seed, context.now_ns),
+            gone_since_ns: None,
+            now_ns: context.now_ns,
+        };
         process.node.handle(NodeInput::Start, context, &mut process.world);
         process.end_batch(context, out);
         Ok(process)
@@ -283,12 +324,14 @@ impl Process for NodeProcess {
 
     fn applied(&self) -> Option<Applied> {
         let partition = self.node.partition();
-        Some(Applied { index: partition.applied_index(), digest: partition.state_hash() })
+        let known = self.node.raft(DEFAULT).is_some_and(|raft| !raft.membership().members().is_empty());
+        let here = self.gone_since_ns.is_none_or(|since_ns| self.now_ns < since_ns + GONE_AFTER_NS);
+        (known && here).then(|| Applied { index: partition.applied_index(), digest: partition.state_hash() })
     }
 
-    /// What a disk has lost comes back with a later version only: a damaged node stays one.
+    /// Bits that have turned stay so. A folder that was lost counts as there again when the node votes under its new life.
     fn caught_up(&self) -> bool {
-        !self.damaged
+        !self.damaged && self.node.is_settled()
     }
 
     fn fingerprint(&self) -> u64 {
@@ -317,6 +360,13 @@ impl Process for NodeProcess {
         counters.add("checkpoint", node.checkpoints);
         counters.add("snapshot-installed", node.snapshots_installed);
         counters.add("log-segments-changed", u64::from(self.world.wal.segment_count() > 1));
+        counters.add("member-step", node.member_steps);
+        counters.add("asked-to-join", node.asked_to_join);
+        counters.add("lost-folder-readmitted", node.readmitted);
+        counters.add("removed-and-knows", u64::from(self.node.is_gone()));
+        let later = self.node.config().incarnation.0 > 1;
+        counters.add("votes-in-a-later-life", u64::from(later && self.node.is_settled()));
+        self.operator.count(counters);
     }
 }
 
@@ -324,7 +374,7 @@ type Recovering = (Node, World);
 
 fn recover(config: &NodeSetup, disk: &mut NodeDisk, seed: u64) -> Result<Recovering, String> {
     let said = |error: &dyn std::fmt::Display| error.to_string();
-    let mut recovery = NodeRecovery::begin(config.node.clone(), seed).map_err(|e| said(&e))?;
+    let mut recovery = NodeRecovery::begin(config.after(disk.losses), seed).map_err(|e| said(&e))?;
     let checkpoints = Checkpoints::open(disk.disk.clone()).map_err(|e| said(&e))?;
     let groups: Vec<GroupId> = checkpoints.groups().collect();
     for group in groups {
@@ -386,8 +436,12 @@ impl NodeProcess {
     }
 
     fn end_batch(&mut self, context: Context, out: &mut Effects<Self>) {
-        self.wall_ms = context.wall_ms;
+        (self.wall_ms, self.now_ns) = (context.wall_ms, context.now_ns);
+        self.operator.act(&mut self.node, context, &mut self.world);
         self.node.flush(context, &mut self.world);
+        if self.gone_since_ns.is_none() && self.node.is_gone() {
+            self.gone_since_ns = Some(context.now_ns);
+        }
         self.world.start_write();
         let world = &mut self.world;
         for (to, traffic, message) in world.sends.drain(..) {
@@ -606,4 +660,6 @@ impl Outside for World {
     fn drop_log_before(&mut self, lsn: Lsn) {
         self.needs = lsn;
     }
+
+    fn roster_changed(&mut self, _: &Roster) {}
 }

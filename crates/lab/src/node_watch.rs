@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use keypact_coordination::raft::Membership;
 use keypact_node::GROUPS;
-use keypact_protocol::NodeId;
+use keypact_protocol::{Incarnation, NodeId};
 use keypact_simulator::{Counters, Observer, Violation};
 
 use crate::node_process::{NodeDisk, NodeProcess};
@@ -27,13 +28,16 @@ pub struct NodeWatch {
 }
 
 impl NodeWatch {
-    /// Nodes `1..=nodes`, none of which has lived yet, whose clocks may be off by `drift_max_ppm` at most.
+    /// Nodes `1..=nodes`, none of which has lived yet, whose clocks may be off by `drift_max_ppm` at most. The first `founders` form the
+    /// cluster, others may join.
     #[must_use]
-    pub fn new(nodes: usize, drift_max_ppm: u32) -> NodeWatch {
-        assert!(nodes > 0, "a cluster has nodes");
+    pub fn new(nodes: usize, founders: usize, drift_max_ppm: u32) -> NodeWatch {
+        assert!((1..=nodes).contains(&founders), "a cluster has nodes");
         let members: Vec<NodeId> = (1..=nodes as u64).map(NodeId).collect();
+        let founding: Vec<_> = members[..founders].iter().map(|id| (*id, Incarnation(1))).collect();
+        let founding = Membership::founding(&founding);
         NodeWatch {
-            groups: GROUPS.map(|_| RaftWatch::new(&members)),
+            groups: GROUPS.map(|_| RaftWatch::of(&members, &founding)),
             // Two clocks part by twice what one is off.
             stamps: StampWatch::new(nodes, u64::from(drift_max_ppm) * 2 + 100),
             states: BTreeMap::new(),

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use keypact_coordination::raft;
 use keypact_data::Command;
 use keypact_node::{
-    Member, Node, NodeConfig, NodeInput, NodeRecovery, Outside, PeerMessage, SessionId, Traffic,
+    Member, Node, NodeConfig, NodeInput, NodeRecovery, Outside, PeerMessage, Roster, SessionId, Traffic,
 };
 use keypact_protocol::{Context, GroupId, Lsn, NodeId, SnapshotChunk};
 use keypact_resp::{Arguments, Value};
@@ -50,6 +50,7 @@ impl Outside for World {
     fn checkpoint_read(&mut self, _: GroupId, _: NodeId, _: u32) {}
     fn incoming_chunk(&mut self, _: GroupId, _: SnapshotChunk) {}
     fn drop_log_before(&mut self, _: Lsn) {}
+    fn roster_changed(&mut self, _: &Roster) {}
 }
 
 fn leading_node(world: &mut World) -> (Node, Context) {

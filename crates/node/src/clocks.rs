@@ -18,45 +18,78 @@ struct Heard {
     offset_ms: i64,
 }
 
-/// The members' clocks.
+/// The voters' clocks.
 #[derive(Debug)]
 pub(crate) struct Clocks {
+    own: NodeId,
     bound_ms: u64,
-    /// How many clocks are a majority, this node's own included.
+    /// Whose clocks count: the voters of the configuration that the node knows, by the end of a change under way. Who leads got a majority of
+    /// their votes, and heard their clocks with them; whoever joins them was heard before, as a learner.
+    voters: Vec<NodeId>,
+    /// How many clocks are a majority.
     majority: usize,
+    /// Whether this node's own clock is one of them.
+    own_counts: bool,
+    /// All peers' clocks, so that a voter's is known when it becomes one.
     heard: Vec<Heard>,
-    /// Of the peers' offsets the one that makes a majority without this node's own clock, and the one that makes it with it. `None`: too
+    /// Of the voters' offsets the one that makes a majority without this node's own clock, and the one that makes it with it. `None`: too
     /// few were heard; with `majority` 1 no peer is needed.
     without_own_ms: Option<i64>,
     with_own_ms: Option<i64>,
 }
 
 impl Clocks {
-    /// Of a group of so many members.
-    pub(crate) fn new(members: usize, bound_ms: u64) -> Clocks {
-        assert!(members > 0, "the node itself is a member");
+    /// Of a group whose voters are not known yet.
+    pub(crate) fn new(own: NodeId, bound_ms: u64) -> Clocks {
         Clocks {
+            own,
             bound_ms,
-            majority: members / 2 + 1,
-            heard: Vec::with_capacity(members),
+            voters: Vec::new(),
+            majority: 1,
+            own_counts: false,
+            heard: Vec::new(),
             without_own_ms: None,
             with_own_ms: None,
         }
     }
 
-    /// A member tells its wall clock. O(members).
+    /// These nodes' clocks count from now on. O(voters) if they did before.
+    pub(crate) fn follow(&mut self, voters: impl Iterator<Item = NodeId> + Clone) {
+        if voters.clone().eq(self.voters.iter().copied()) {
+            return;
+        }
+        self.voters = voters.collect();
+        self.majority = self.voters.len() / 2 + 1;
+        self.own_counts = self.voters.contains(&self.own);
+        self.reckon();
+    }
+
+    /// A peer tells its wall clock. O(peers).
     pub(crate) fn hear(&mut self, peer: NodeId, wall_ms: u64, now_ns: u64) {
+        assert!(peer != self.own, "a node's own clock is at hand");
         let offset_ms = signed(wall_ms).saturating_sub(signed(now_ns / NS_PER_MS));
         match self.heard.iter_mut().find(|heard| heard.peer == peer) {
             Some(heard) => heard.offset_ms = offset_ms,
             None => self.heard.push(Heard { peer, offset_ms }),
         }
-        let mut offsets_ms: Vec<i64> = self.heard.iter().map(|heard| heard.offset_ms).collect();
+        self.reckon();
+    }
+
+    /// Forgets the clocks of who is no peer any more.
+    pub(crate) fn keep(&mut self, is_peer: impl Fn(NodeId) -> bool) {
+        self.heard.retain(|heard| is_peer(heard.peer));
+        self.reckon();
+    }
+
+    fn reckon(&mut self) {
+        let voters = self.heard.iter().filter(|heard| self.voters.contains(&heard.peer));
+        let mut offsets_ms: Vec<i64> = voters.map(|heard| heard.offset_ms).collect();
         offsets_ms.sort_unstable_by(|a, b| b.cmp(a));
         self.without_own_ms = offsets_ms.get(self.majority - 1).copied();
-        self.with_own_ms = self.majority.checked_sub(2).and_then(|at| offsets_ms.get(at).copied());
+        let others = self.majority.checked_sub(2).filter(|_| self.own_counts);
+        self.with_own_ms = others.and_then(|at| offsets_ms.get(at).copied());
         assert!(
-            self.without_own_ms.is_none() || self.majority == 1 || self.with_own_ms >= self.without_own_ms,
+            self.without_own_ms.is_none() || others.is_none() || self.with_own_ms >= self.without_own_ms,
             "more clocks have reached an earlier time"
         );
     }
@@ -66,10 +99,10 @@ impl Clocks {
         let now_ms = signed(context.now_ns / NS_PER_MS);
         let at = |offset_ms: i64| u64::try_from(now_ms.saturating_add(offset_ms)).unwrap_or(0);
         let with_own = match self.majority {
-            1 => Some(context.wall_ms),
+            1 => Some(context.wall_ms).filter(|_| self.own_counts),
             _ => self.with_own_ms.map(|offset_ms| at(offset_ms).min(context.wall_ms)),
         };
-        with_own.map(|ms| self.without_own_ms.map_or(ms, |offset_ms| ms.max(at(offset_ms))))
+        with_own.max(self.without_own_ms.map(at))
     }
 
     /// The same moment, with wall time kept within the bound of the majority's. Before a majority was heard nobody leads, so nothing is
@@ -106,6 +139,13 @@ mod tests {
         Context { now_ns: (5_000 + ms) * NS_PER_MS, wall_ms }
     }
 
+    /// Node 1's, of so many voters.
+    fn clocks_of(voters: u64) -> Clocks {
+        let mut clocks = Clocks::new(NodeId(1), 500);
+        clocks.follow((1..=voters).map(NodeId));
+        clocks
+    }
+
     /// Rows: own clock's error, the others' (`None`: not heard), and what the node then takes for its error.
     #[test]
     fn wall_time_is_held_to_the_majority() {
@@ -127,7 +167,7 @@ mod tests {
             (0, &[Some(day), Some(day), Some(0), Some(0)], 0),
         ];
         for (own, others, expected) in rows {
-            let mut clocks = Clocks::new(others.len() + 1, 500);
+            let mut clocks = clocks_of(others.len() as u64 + 1);
             for (id, error) in others.iter().enumerate() {
                 if let Some(error) = error {
                     clocks.hear(
@@ -146,7 +186,7 @@ mod tests {
 
     #[test]
     fn before_a_majority_is_heard_the_own_clock_counts() {
-        let mut clocks = Clocks::new(5, 500);
+        let mut clocks = clocks_of(5);
         clocks.hear(NodeId(2), RIGHT_MS, at(0, 0).now_ns);
         assert_eq!(clocks.bound(at(0, RIGHT_MS + DAY_MS)).wall_ms, RIGHT_MS + DAY_MS);
         assert_eq!(clocks.ahead_ms(at(0, RIGHT_MS + DAY_MS)), 0);
@@ -157,5 +197,29 @@ mod tests {
         clocks.hear(NodeId(3), RIGHT_MS + DAY_MS, at(0, 0).now_ns);
         clocks.hear(NodeId(2), RIGHT_MS + DAY_MS, at(0, 0).now_ns);
         assert_eq!(clocks.bound(at(0, RIGHT_MS + DAY_MS)).wall_ms, RIGHT_MS + DAY_MS);
+    }
+
+    /// Whoever is no voter does not count: a learner, a removed node, this node itself; and a new voter's clock is known from before.
+    #[test]
+    fn voters_count_and_nobody_else() {
+        let mut clocks = Clocks::new(NodeId(1), 500);
+        let day_ahead = at(0, RIGHT_MS + DAY_MS);
+        assert_eq!(clocks.bound(day_ahead).wall_ms, RIGHT_MS + DAY_MS, "no voters are known");
+        clocks.follow((1..=3).map(NodeId));
+        for (peer, error_ms) in [(2, 0), (4, DAY_MS), (5, DAY_MS), (6, DAY_MS)] {
+            clocks.hear(NodeId(peer), RIGHT_MS + error_ms, day_ahead.now_ns);
+        }
+        assert_eq!(clocks.bound(day_ahead).wall_ms, RIGHT_MS + 500, "three learners are no majority");
+        clocks.follow([2, 3, 4, 5].map(NodeId).into_iter());
+        clocks.hear(NodeId(3), RIGHT_MS, day_ahead.now_ns);
+        assert_eq!(clocks.bound(day_ahead).wall_ms, RIGHT_MS + 500, "of two and two the earlier counts");
+        clocks.follow([2, 4, 5].map(NodeId).into_iter());
+        assert_eq!(
+            clocks.bound(at(0, RIGHT_MS)).wall_ms,
+            RIGHT_MS + DAY_MS - 500,
+            "a majority is a day ahead"
+        );
+        clocks.keep(|peer| peer.0 == 2);
+        assert_eq!(clocks.bound(at(0, RIGHT_MS)).wall_ms, RIGHT_MS, "too few are known");
     }
 }

@@ -4,6 +4,8 @@ use core::fmt;
 
 use keypact_protocol::{Incarnation, NodeId};
 
+use crate::roster::NODES_MAX;
+
 const HOUR_MS: u64 = 3_600_000;
 
 /// How a keyspace answers reads.
@@ -69,7 +71,10 @@ pub struct NodeConfig {
     pub cluster: String,
     /// Key of the hash by which `default`'s keys are put into buckets, created with the cluster.
     pub hash_key: [u8; 16],
-    /// All members, this node among them.
+    /// Whether it was there when the cluster was formed, with all of `members`. If not it joins, with an empty folder, and the catalog says
+    /// whether it belongs.
+    pub founder: bool,
+    /// The founders; of a node that joins: itself, and those whom it asks. This node is among them.
     pub members: Vec<Member>,
     /// How keyspace `default` answers reads.
     pub reads: Reads,
@@ -112,6 +117,7 @@ impl NodeConfig {
             incarnation: Incarnation(incarnation),
             cluster: String::from("keypact"),
             hash_key: [0; 16],
+            founder: true,
             members,
             reads: Reads::Lease,
             heartbeat_ms: 50,
@@ -157,7 +163,11 @@ impl NodeConfig {
                 mine == Some(self.incarnation.0),
                 "the node's incarnation must be the one that the members know",
             ),
-            (self.members.len() <= 7, "at most 7 members: each write waits for a majority of them"),
+            (
+                self.members.len() <= NODES_MAX || !self.founder,
+                "at most 7 members: each write waits for a majority of them",
+            ),
+            (self.members.len() <= 2 * NODES_MAX, "at most 14 nodes to ask"),
             (times_ms.iter().all(|ms| *ms <= HOUR_MS), "no time may be longer than an hour"),
             (self.heartbeat_ms > 0, "heartbeat_ms must be at least 1"),
             (

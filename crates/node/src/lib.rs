@@ -11,6 +11,8 @@
 //! 4. once the group commits, `replica.rs` applies it to the data, and `answers.rs` gives the reply to the connection, or to the node that
 //!    forwarded it.
 //!
+//! How nodes come and go is told in `members.rs`.
+//!
 //! Invariant: a reply "applied" leaves only after the command was delivered by its group; "not applied" only if it never entered a log.
 
 mod answers;
@@ -20,6 +22,7 @@ mod clocks;
 mod config;
 mod idle;
 mod listing;
+mod members;
 mod node;
 mod outside;
 mod peer;
@@ -27,6 +30,7 @@ mod pending;
 mod recovery;
 mod remote;
 mod replica;
+mod roster;
 mod routing;
 mod scope;
 mod session;
@@ -37,12 +41,14 @@ mod value;
 
 pub use catalog::{Catalog, CatalogCommand, Keyspace};
 pub use config::{ConfigError, Member, NodeConfig, Reads};
+pub use members::{Order, OrderRefusal};
 pub use node::Node;
 pub use outside::{NodeInput, Outside, SessionId, Traffic};
 pub use peer::{Forward, ForwardReply, PeerMessage, Resolution};
 pub use recovery::{NodeRecovery, StartError};
 pub use replica::Counters;
-pub use status::{GroupStatus, NodeStatus, Role, Status};
+pub use roster::{GONE_MAX, NODES_MAX, Roster};
+pub use status::{GoneStatus, GroupStatus, NodeStatus, Role, SeatStatus, Status};
 
 use keypact_protocol::GroupId;
 

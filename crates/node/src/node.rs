@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use hashbrown::HashMap;
-use keypact_coordination::raft::{self, Raft};
+use keypact_coordination::raft::{self, OPERATOR, Raft};
 use keypact_data::ListingId;
 use keypact_protocol::{
     Context, Draft, DraftArena, GroupId, Input, Lsn, NodeId, Protocol, Reply, Request, RequestId,
@@ -14,6 +14,7 @@ use crate::catalog::{CatalogCommand, Keyspace};
 use crate::clocks::Clocks;
 use crate::config::NodeConfig;
 use crate::idle::Expiry;
+use crate::members::Members;
 use crate::outside::{NodeInput, Outside, SessionId};
 use crate::peer::{HEARTBEATS_LIMIT, PeerMessage};
 use crate::pending::{Pending, PendingTable, Place, StreamKey};
@@ -73,6 +74,8 @@ pub struct Node {
     pub(crate) routed_by: (Option<NodeId>, u64),
     /// The members' wall clocks.
     pub(crate) clocks: Clocks,
+    /// Who belongs to the cluster.
+    pub(crate) members: Members,
     pub(crate) expiry: Expiry,
     /// Who asked for the listings under way.
     pub(crate) listings: BTreeMap<ListingId, Place>,
@@ -99,8 +102,12 @@ impl Node {
     pub(crate) fn new(config: NodeConfig, replicas: Vec<Replica>, life: u64, durable: Lsn) -> Node {
         assert!(replicas.len() == crate::GROUPS.len(), "one replica per group");
         let recovered_term = replicas[DEFAULT_AT].raft.term();
-        let clocks = Clocks::new(config.members.len(), config.clock_skew_bound_ms);
-        Node {
+        let Machine::Catalog(catalog) = &replicas[CATALOG_AT].machine else {
+            unreachable!("the catalog's replica holds the catalog")
+        };
+        let members = Members::new(&config, catalog);
+        let clocks = Clocks::new(config.id, config.clock_skew_bound_ms);
+        let mut node = Node {
             config,
             recovered_term,
             replicas,
@@ -118,13 +125,16 @@ impl Node {
             durable,
             routed_by: (None, 0),
             clocks,
+            members,
             expiry: Expiry::default(),
             listings: BTreeMap::new(),
             gathered: Gathered::default(),
             heartbeats: Heartbeats::default(),
             founded_in: None,
             dropped_before: Lsn::ZERO,
-        }
+        };
+        node.follow_voters();
+        node
     }
 
     /// Its id.
@@ -156,7 +166,7 @@ impl Node {
                 self.sessions.remove(&session);
             }
             NodeInput::Unreachable(peer) => self.unreachable(peer, context, out),
-            NodeInput::Reachable(peer) => self.note_reachable(peer),
+            NodeInput::Reachable(peer) => self.note_reachable(peer, out),
             NodeInput::CheckpointChunkWanted(group) => self.next_checkpoint_chunk(group, out),
             NodeInput::Checkpointed(group) => self.checkpointed(group),
             NodeInput::CheckpointRead { group, to, chunk } => self.checkpoint_read(group, to, chunk),
@@ -201,6 +211,9 @@ impl Node {
         replica.raft.flush(context, &mut replica.gate.sink(&mut scope));
         replica.raft.assert_invariants();
         self.absorb(at, context, out);
+        if at == DEFAULT_AT {
+            self.follow_voters();
+        }
     }
 
     /// What happened since the start.
@@ -235,6 +248,7 @@ impl Node {
         for at in 0..self.replicas.len() {
             self.drive(at, Input::Start, context, out);
         }
+        self.tend_members_later(context);
     }
 
     fn durable(&mut self, lsn: Lsn, context: Context, out: &mut impl Outside) {
@@ -259,6 +273,7 @@ impl Node {
                 TimerKey::Expiry => self.expire_idle(context, out),
                 TimerKey::Free => self.free_idle(),
                 TimerKey::List => self.list_more(out),
+                TimerKey::Members => self.tend_members(context, out),
                 TimerKey::SweepRemotes => {
                     self.sweep_remotes(context.now_ns);
                     if !self.remotes.is_empty() {
@@ -277,21 +292,25 @@ impl Node {
         self.give_up_route(peer, context, out);
     }
 
-    fn note_reachable(&mut self, peer: NodeId) {
-        if !self.reachable.contains(&peer) && self.config.members.iter().any(|m| m.node_id() == peer) {
+    fn note_reachable(&mut self, peer: NodeId, out: &mut impl Outside) {
+        if !self.reachable.contains(&peer) && self.knows(peer) {
             self.reachable.push(peer);
+            self.send_roster(Some(peer), None, out);
         }
     }
 
     fn hear_clock(&mut self, from: NodeId, wall_ms: u64, context: Context) {
-        let members = &self.config.members;
-        if from != self.config.id && members.iter().any(|member| member.node_id() == from) {
+        if self.knows(from) {
             self.clocks.hear(from, wall_ms, context.now_ns);
         }
     }
 
     fn peer(&mut self, from: NodeId, message: PeerMessage, context: Context, out: &mut impl Outside) {
-        self.note_reachable(from);
+        if from == OPERATOR {
+            // Nobody but this node itself speaks to its groups in an operator's name.
+            return;
+        }
+        self.note_reachable(from, out);
         match message {
             PeerMessage::Group { group, message } => self.group_message(from, group, message, context, out),
             PeerMessage::Heartbeats { lines, .. } => {
@@ -303,7 +322,13 @@ impl Node {
             PeerMessage::Forward(_) if !self.reachable.contains(&from) => {}
             PeerMessage::Forward(forward) => self.take_forward(from, forward, context, out),
             PeerMessage::ForwardReply(reply) => self.take_forward_reply(from, reply, context, out),
+            PeerMessage::Members { roster, joins } => self.take_roster(from, &roster, joins, context, out),
         }
+    }
+
+    /// What a group that was just spoken to in an operator's name has said.
+    pub(crate) fn take_group_answer(&mut self) -> Option<Result<(), raft::ChangeRefusal>> {
+        self.gathered.answer.take()
     }
 
     fn group_message(
@@ -421,7 +446,7 @@ impl Node {
     }
 
     /// Works off what inputs and effects left to do.
-    fn work_off(&mut self, context: Context, out: &mut impl Outside) {
+    pub(crate) fn work_off(&mut self, context: Context, out: &mut impl Outside) {
         while let Some(work) = self.work.pop_front() {
             match work {
                 Work::Drive(at, input) => self.drive(at, input, context, out),
@@ -437,11 +462,8 @@ impl Node {
     /// The catalog's first leader writes down what the cluster is made of.
     fn found_catalog(&mut self, context: Context, out: &mut impl Outside) {
         let replica = &self.replicas[CATALOG_AT];
-        let Machine::Catalog(catalog) = &replica.machine else {
-            unreachable!("the catalog's replica holds the catalog")
-        };
         let term = replica.raft.term();
-        if catalog.is_founded() || !replica.leads() || self.founded_in == Some(term) {
+        if self.catalog().is_founded() || !replica.leads() || self.founded_in == Some(term) {
             return;
         }
         self.founded_in = Some(term);

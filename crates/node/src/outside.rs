@@ -6,7 +6,7 @@ use keypact_data::Command;
 use keypact_protocol::{GroupId, Lsn, NodeId, SnapshotChunk};
 use keypact_resp::Value;
 
-use crate::PeerMessage;
+use crate::{PeerMessage, Roster};
 
 /// A client's connection, as the driver numbers it; never reused in the life of a node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -101,4 +101,6 @@ pub trait Outside {
     fn incoming_chunk(&mut self, group: GroupId, chunk: SnapshotChunk);
     /// No group needs records before `lsn`.
     fn drop_log_before(&mut self, lsn: Lsn);
+    /// Who belongs to the cluster, or where a node is reached, has changed.
+    fn roster_changed(&mut self, roster: &Roster);
 }

@@ -6,6 +6,7 @@
 //!  1 heartbeats  wall clock u64, then one line per group, so 1,000 idle groups cost one message
 //!  2 forward     postcard head, then the command
 //!  3 reply       postcard head, then the value
+//!  4 members     postcard: what is known of the members, and who asks to be one
 //! ```
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -15,7 +16,7 @@ use keypact_protocol::{DecodeError, GroupId, NodeId, Wire};
 use keypact_resp::Value;
 use serde::{Deserialize, Serialize};
 
-use crate::value;
+use crate::{Member, Roster, value};
 
 /// A message between nodes.
 #[derive(Clone, Debug)]
@@ -38,6 +39,13 @@ pub enum PeerMessage {
     Forward(Forward),
     /// What became of it.
     ForwardReply(ForwardReply),
+    /// What the sender knows of who belongs to the cluster.
+    Members {
+        /// All of it. The receiver answers with its own if that holds more.
+        roster: Roster,
+        /// The sender, if it asks to belong.
+        joins: Option<Member>,
+    },
 }
 
 /// A client's command on its way to the leader: one place in a numbered stream.
@@ -121,6 +129,10 @@ const GROUP: u8 = 0;
 const HEARTBEATS: u8 = 1;
 const FORWARD: u8 = 2;
 const REPLY: u8 = 3;
+const MEMBERS: u8 = 4;
+
+/// What is said of the members, at most, bytes.
+const MEMBERS_BYTES_MAX: usize = 64 * 1024;
 
 /// Groups in one heartbeat message, at most.
 pub(crate) const HEARTBEATS_LIMIT: usize = 4_096;
@@ -136,6 +148,10 @@ impl Wire for PeerMessage {
             PeerMessage::Heartbeats { wall_ms, lines } => encode_heartbeats(*wall_ms, lines, out),
             PeerMessage::Forward(forward) => encode_forward(forward, out),
             PeerMessage::ForwardReply(reply) => encode_reply(reply, out),
+            PeerMessage::Members { roster, joins } => {
+                out.push(MEMBERS);
+                encode_head(&(roster, joins), out);
+            }
         }
     }
 
@@ -150,6 +166,7 @@ impl Wire for PeerMessage {
             HEARTBEATS => decode_heartbeats(bytes),
             FORWARD => decode_forward(bytes),
             REPLY => decode_reply(bytes),
+            MEMBERS => decode_members(&bytes),
             _ => Err(DecodeError::new("a known kind of peer message")),
         }
     }
@@ -242,6 +259,15 @@ fn decode_reply(mut bytes: Bytes) -> Result<PeerMessage, DecodeError> {
         ResolutionHead::Uncertain => Resolution::Uncertain,
     };
     Ok(PeerMessage::ForwardReply(ForwardReply { life, session, generation, place, resolution }))
+}
+
+fn decode_members(bytes: &Bytes) -> Result<PeerMessage, DecodeError> {
+    let error = DecodeError::new("what a peer knows of the members");
+    if bytes.len() > MEMBERS_BYTES_MAX {
+        return Err(error);
+    }
+    let (roster, joins): (Roster, Option<Member>) = postcard::from_bytes(bytes).map_err(|_| error)?;
+    if roster.is_sound() { Ok(PeerMessage::Members { roster, joins }) } else { Err(error) }
 }
 
 fn encode_head<T: Serialize>(head: &T, out: &mut Vec<u8>) {

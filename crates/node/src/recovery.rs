@@ -213,8 +213,9 @@ impl NodeRecovery {
 
 /// The settings of a node's Raft groups.
 pub(crate) fn group_config(node: &NodeConfig) -> raft::Config {
-    let members =
-        node.members.iter().map(|m| (NodeId(m.id), keypact_protocol::Incarnation(m.incarnation))).collect();
+    // Who joins learns from a leader who the members are, and has no vote before that.
+    let founders = node.members.iter().filter(|_| node.founder);
+    let members = founders.map(|m| (NodeId(m.id), keypact_protocol::Incarnation(m.incarnation))).collect();
     let mut config = raft::Config::new(node.id, members);
     config.incarnation = node.incarnation;
     config.heartbeat_ms = node.heartbeat_ms;

@@ -94,6 +94,12 @@ pub struct Counters {
     pub checkpoints: u64,
     /// Snapshots of peers installed.
     pub snapshots_installed: u64,
+    /// Steps of a group's members towards what the catalog says, begun by this node as its leader.
+    pub member_steps: u64,
+    /// Times that this node asked to belong to the cluster.
+    pub asked_to_join: u64,
+    /// Nodes let in again under a later life of their folder.
+    pub readmitted: u64,
 }
 
 impl Replica {

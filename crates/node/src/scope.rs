@@ -1,7 +1,7 @@
 //! What a replica's effects become: those for the world pass on at once, tagged with the group; those for the node are gathered.
 
 use bytes::Bytes;
-use keypact_coordination::raft::{self, Body, Raft};
+use keypact_coordination::raft::{self, Body, ChangeRefusal, OPERATOR, Raft};
 use keypact_protocol::{Delivery, GroupId, Lsn, NodeId, Outlet, Reply, SnapshotChunk, SnapshotRead};
 
 use crate::{Outside, PeerMessage, Traffic};
@@ -16,6 +16,8 @@ pub(crate) struct Gathered {
     pub(crate) drop_before: Option<Lsn>,
     pub(crate) snapshot_reads: Vec<SnapshotRead>,
     pub(crate) snapshot_chunks: Vec<SnapshotChunk>,
+    /// What the group says to its operator, until it is taken.
+    pub(crate) answer: Option<Result<(), ChangeRefusal>>,
 }
 
 impl Gathered {
@@ -52,6 +54,11 @@ impl<O: Outside> Outlet<Raft> for Scope<'_, O> {
     }
 
     fn send(&mut self, to: NodeId, message: raft::Message) {
+        if to == OPERATOR {
+            let Body::Answer(answer) = message.body else { unreachable!("an operator is only answered") };
+            self.gathered.answer = Some(answer);
+            return;
+        }
         let traffic = match &message.body {
             // Votes too: a new leader has then heard a majority's clocks.
             Body::Heartbeat { .. }

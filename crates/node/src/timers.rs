@@ -19,6 +19,8 @@ pub(crate) enum TimerKey {
     Free,
     /// Keys are being listed.
     List,
+    /// The look at who belongs to the cluster.
+    Members,
 }
 
 /// Timers that are set. Setting one replaces its earlier setting. O(log n) each.

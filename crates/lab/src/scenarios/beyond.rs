@@ -47,7 +47,7 @@ impl Scenario for BeyondScenario {
             config.node.reads = Reads::ReadIndex;
         }
         let disks = configs.iter().map(|_| NodeDisk::new()).collect();
-        let observer = NodeWatch::new(swarm.nodes, swarm.drift_max_ppm);
+        let observer = NodeWatch::new(swarm.nodes, swarm.nodes, swarm.drift_max_ppm);
         let clients = NodeClients::new(NodeWorkload::draw(random));
         Setup { swarm, configs, disks, clients, observer }
     }

@@ -21,6 +21,7 @@ pub struct NodeScenario;
 pub(crate) const FAULTS: FaultSet = FaultSet::ALL.without(FaultSet::of(&[
     FaultKind::MisdirectedWrite,
     FaultKind::DiskFull,
+    // Folders are lost in seeds of their own.
     FaultKind::DiskLost,
 ]));
 
@@ -64,7 +65,8 @@ pub(crate) fn draw_setups(nodes: usize, drift_max_ppm: u32, random: &mut Random)
             node.value_limit_bytes = 1 << 20;
             node.checkpoint_after_bytes = checkpoint_after_bytes;
             node.tail_limit_bytes = 8 << 20;
-            NodeSetup { node, wal, log_long_bytes: 4 * wal.segment_bytes }
+            let log_long_bytes = 4 * wal.segment_bytes;
+            NodeSetup { node, wal, log_long_bytes, operator_ms: 0 }
         })
         .collect()
 }
@@ -75,6 +77,8 @@ enum Theme {
     Anything,
     TornWrites,
     RottenLogs,
+    ChangingMembers,
+    LostFolders,
 }
 
 /// Processes die while their log is being written, again and again: records of several sectors, slow syncs, little else.
@@ -108,6 +112,48 @@ fn rotten_logs(swarm: &mut Swarm, workload: &mut NodeWorkload, random: &mut Rand
     workload.think_max_ns = random.pick(&[2, 10]) * MILLISECOND_NS;
 }
 
+/// Nodes come and go by operators' wish, and leadership is handed over, while leaders come and go by themselves.
+fn changing_members(swarm: &mut Swarm, workload: &mut NodeWorkload, random: &mut Random) {
+    swarm.nodes = random.pick(&[4, 5, 5]);
+    let kinds =
+        [FaultKind::Crash, FaultKind::Partition, FaultKind::OneWay, FaultKind::Partial, FaultKind::Pause];
+    swarm.faults = random.pick(&[FaultSet::of(&kinds), swarm.faults]);
+    let_members_change(swarm, workload, random);
+}
+
+/// Nodes lose their folders, never a second before the first votes again: with at most four nodes the world allows one.
+fn lost_folders(swarm: &mut Swarm, workload: &mut NodeWorkload, random: &mut Random) {
+    swarm.nodes = random.pick(&[3, 3, 4]);
+    let kinds = [FaultKind::DiskLost, FaultKind::Partition, FaultKind::OneWay];
+    let also = [FaultKind::DiskLost, FaultKind::Crash, FaultKind::Partition, FaultKind::Pause];
+    swarm.faults = random.pick(&[FaultSet::of(&kinds), FaultSet::of(&also)]);
+    let_members_change(swarm, workload, random);
+}
+
+fn let_members_change(swarm: &mut Swarm, workload: &mut NodeWorkload, random: &mut Random) {
+    (swarm.loss_ppm, swarm.duplicate_ppm, swarm.reorder_ppm, swarm.client_loss_ppm) = (0, 0, 0, 0);
+    swarm.crash_after_send_ppm = 0;
+    swarm.fault_gap_ns = random.pick(&[200, 500, 1_200]) * MILLISECOND_NS;
+    swarm.fault_max_ns = random.pick(&[200, 800]) * MILLISECOND_NS;
+    swarm.active_max = random.pick(&[1, 2]);
+    swarm.safety_ns = 10 * SECOND_NS;
+    workload.operations = 600;
+    workload.think_max_ns = random.pick(&[10, 40]) * MILLISECOND_NS;
+    workload.moves_on = true;
+}
+
+/// The first `founders` form the cluster; the others know them, and ask to be let in.
+fn let_join(configs: &mut [NodeSetup], founders: usize) {
+    let founding = members(founders);
+    for (config, own) in configs.iter_mut().zip(members(64)) {
+        config.node.members = founding.clone();
+        if config.node.id.0 > founders as u64 {
+            config.node.members.push(own);
+            config.node.founder = false;
+        }
+    }
+}
+
 impl Scenario for NodeScenario {
     type Process = NodeProcess;
     type Clients = NodeClients;
@@ -128,14 +174,26 @@ impl Scenario for NodeScenario {
         let mut swarm = Swarm::draw(&limits, random);
         let mut workload = NodeWorkload::draw(random);
         let (anything, torn) = (Theme::Anything, Theme::TornWrites);
-        match random.pick(&[anything, anything, anything, torn, torn, Theme::RottenLogs]) {
+        let (members, folders) = (Theme::ChangingMembers, Theme::LostFolders);
+        let theme =
+            random.pick(&[anything, anything, anything, torn, torn, Theme::RottenLogs, members, folders]);
+        match theme {
             Theme::Anything => {}
+            Theme::ChangingMembers => changing_members(&mut swarm, &mut workload, random),
+            Theme::LostFolders => lost_folders(&mut swarm, &mut workload, random),
             Theme::TornWrites => torn_writes(&mut swarm, &mut workload, random),
             Theme::RottenLogs => rotten_logs(&mut swarm, &mut workload, random),
         }
-        let configs = draw_setups(swarm.nodes, swarm.drift_max_ppm, random);
+        let mut configs = draw_setups(swarm.nodes, swarm.drift_max_ppm, random);
+        let mut founders = swarm.nodes;
+        if matches!(theme, Theme::ChangingMembers | Theme::LostFolders) {
+            founders -= random.below(swarm.nodes as u64 - 2) as usize;
+            let_join(&mut configs, founders);
+            let operator_ms = random.pick(&[50, 200]);
+            configs.iter_mut().for_each(|config| config.operator_ms = operator_ms);
+        }
         let disks = configs.iter().map(|_| NodeDisk::new()).collect();
-        let observer = NodeWatch::new(swarm.nodes, swarm.drift_max_ppm);
+        let observer = NodeWatch::new(swarm.nodes, founders, swarm.drift_max_ppm);
         let clients = NodeClients::new(workload);
         Setup { swarm, configs, disks, clients, observer }
     }
@@ -151,7 +209,7 @@ impl Scenario for NodeScenario {
 }
 
 /// What whole nodes should reach over many seeds.
-pub(crate) const NODE_SOMETIMES: [&str; 22] = [
+pub(crate) const NODE_SOMETIMES: [&str; 31] = [
     "forwarded",
     "redirected",
     "uncertain",
@@ -174,4 +232,13 @@ pub(crate) const NODE_SOMETIMES: [&str; 22] = [
     "snapshot-sent",
     "lease-read",
     "read-index",
+    "member-step",
+    "asked-to-join",
+    "lost-folder-readmitted",
+    "removed-and-knows",
+    "votes-in-a-later-life",
+    "order-begun",
+    "order-refused",
+    "node-added",
+    "node-removed",
 ];

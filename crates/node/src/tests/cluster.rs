@@ -9,8 +9,8 @@ use keypact_protocol::{Context, GroupId, Incarnation, Lsn, NodeId, SnapshotChunk
 use keypact_resp::{Arguments, Value, Version};
 
 use crate::{
-    DEFAULT, Member, Node, NodeConfig, NodeInput, NodeRecovery, Outside, PeerMessage, Reads, SessionId,
-    StartError, Traffic,
+    DEFAULT, Member, Node, NodeConfig, NodeInput, NodeRecovery, Outside, PeerMessage, Reads, Roster,
+    SessionId, StartError, Traffic,
 };
 
 /// A checkpoint: its meta and its chunks.
@@ -28,6 +28,8 @@ pub(super) struct World {
     sends: Vec<(NodeId, PeerMessage)>,
     replies: Vec<(SessionId, u64, Value)>,
     answers: VecDeque<NodeInput>,
+    /// What the node last said of who belongs to the cluster.
+    pub(super) roster: Roster,
     wake_at_ns: Option<u64>,
     /// The disk answers nothing while this is set.
     pub(super) disk_hangs: bool,
@@ -108,6 +110,10 @@ impl Outside for World {
     fn drop_log_before(&mut self, lsn: Lsn) {
         assert!(lsn >= self.dropped_before, "the log only gets shorter");
         self.dropped_before = lsn;
+    }
+
+    fn roster_changed(&mut self, roster: &Roster) {
+        self.roster = roster.clone();
     }
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod forwarding;
 mod limits;
 mod listing;
+mod members;
 mod pipelines;
 mod reads;
 mod recovery;

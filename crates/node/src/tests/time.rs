@@ -1,10 +1,9 @@
 //! Time of a group: keys that expire while nobody asks for anything, and leaders whose wall clocks are wrong.
 
-use keypact_coordination::raft::{Body, Message, OPERATOR};
-use keypact_protocol::{Incarnation, NodeId};
+use keypact_protocol::NodeId;
 
 use super::cluster::Cluster;
-use crate::{DEFAULT, NodeInput, PeerMessage, Reads};
+use crate::{DEFAULT, Order, Reads};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -125,10 +124,11 @@ fn a_wrong_clock_is_bounded_when_leadership_is_handed_over() {
         cluster.start(heir);
         // An entry tells the new life who leads, and no clock.
         assert_eq!(cluster.run(leader, 1, "SET k v PX 5000"), "+OK");
-        let body = Body::Transfer { to: NodeId(heir) };
-        let message = Message { term: 0, incarnation: Incarnation(0), body };
-        let message = PeerMessage::Group { group: DEFAULT, message };
-        cluster.input(leader, NodeInput::Peer { from: OPERATOR, message });
+        let (context, order) = (cluster.context(), Order::Transfer { group: DEFAULT, to: NodeId(heir) });
+        let node = cluster.nodes.get_mut(&leader).expect("it runs");
+        let world = cluster.worlds.get_mut(&leader).expect("it has a folder");
+        node.operate(&order, context, world).expect("it has caught up");
+        cluster.inputs(leader, Vec::new());
         cluster.settle();
         assert_eq!(cluster.leader(), Some(heir), "{count} nodes");
         assert!(cluster.raft(heir).commit_index() >= cluster.raft(heir).term_start().expect("it leads"));
