@@ -1,8 +1,10 @@
 //! Commands that the node itself answers, not a partition: on the connection and on the server.
 
 use bytes::Bytes;
+use keypact_coordination::raft::ChangeRefusal;
 use keypact_data::{Command, Flags, Place, describe};
-use keypact_node::{NodeInput, SessionId};
+use keypact_node::{CATALOG, DEFAULT, Member, NodeInput, Order, OrderRefusal, SessionId};
+use keypact_protocol::NodeId;
 use keypact_resp::{Arguments, CommandParser, ErrorReply, Limits as RespLimits, Value, Version};
 use sha2::{Digest, Sha256};
 
@@ -173,12 +175,16 @@ impl Core {
             | "command|getkeys" => Ok(describe::answer(command)),
             "config|get" => Ok(info::config_get(self, command.arguments())),
             "info" => Ok(verbatim(info::info(self, command.arguments()))),
-            "keypact" => self.keypact(argument(1)),
+            "keypact" => self.keypact(command),
             other => Err(ErrorReply::err(format!("'{other}' is not served yet"))),
         }
     }
 
-    fn keypact(&self, sub: &[u8]) -> Result<Value, ErrorReply> {
+    fn keypact(&mut self, command: &Command) -> Result<Value, ErrorReply> {
+        let sub = command.argument(1).unwrap_or_default();
+        if sub.eq_ignore_ascii_case(b"NODE") {
+            return self.operate(command);
+        }
         if !sub.eq_ignore_ascii_case(b"STATUS") {
             return Err(ErrorReply::err("unknown subcommand. Try KEYPACT STATUS."));
         }
@@ -186,8 +192,62 @@ impl Core {
             .map_err(|error| ErrorReply::err(format!("the status can't be written: {error}")))?;
         Ok(Value::bulk(text))
     }
+
+    /// An operator's order, carried out in the middle of taking commands: what follows from it leaves with the batch that comes next.
+    fn operate(&mut self, command: &Command) -> Result<Value, ErrorReply> {
+        let order = order(command)?;
+        let result = self.node.operate(&order, clock::context(), &mut self.world);
+        tracing::info!(?order, ?result, "an operator's order");
+        result.map(|()| Value::ok()).map_err(|why| refusal(&why))
+    }
 }
 
+/// `KEYPACT NODE ADD id incarnation resp peer http | REMOVE id | TRANSFER group id`
+fn order(command: &Command) -> Result<Order, ErrorReply> {
+    let text = |at: usize| std::str::from_utf8(command.argument(at).unwrap_or_default()).ok();
+    let number = |at: usize| text(at).and_then(|text| text.parse::<u64>().ok());
+    let usage = || ErrorReply::err(NODE_USAGE);
+    let verb = text(2).unwrap_or_default().to_ascii_uppercase();
+    match (verb.as_str(), command.arguments().len()) {
+        ("ADD", 8) => {
+            let address = |at: usize| text(at).map(str::to_owned).ok_or_else(usage);
+            Ok(Order::Add(Member {
+                id: number(3).ok_or_else(usage)?,
+                incarnation: number(4).ok_or_else(usage)?,
+                resp: address(5)?,
+                peer: address(6)?,
+                http: address(7)?,
+            }))
+        }
+        ("REMOVE", 4) => Ok(Order::Remove(NodeId(number(3).ok_or_else(usage)?))),
+        ("TRANSFER", 5) => {
+            let group = match text(3) {
+                Some("catalog") => CATALOG,
+                Some("default") => DEFAULT,
+                _ => return Err(usage()),
+            };
+            Ok(Order::Transfer { group, to: NodeId(number(4).ok_or_else(usage)?) })
+        }
+        _ => Err(usage()),
+    }
+}
+
+/// A refusal as a reply: `NOTLEADER` names the leader first, `TRYAGAIN` will pass, `REFUSED` will not by itself.
+fn refusal(refusal: &OrderRefusal) -> ErrorReply {
+    let text = refusal.to_string();
+    match refusal {
+        OrderRefusal::Group(ChangeRefusal::NotLeader { leader }) => {
+            ErrorReply::new("NOTLEADER", format!("{leader} {text}"))
+        }
+        OrderRefusal::Group(ChangeRefusal::NotReady | ChangeRefusal::UnderWay)
+        | OrderRefusal::UnderWay
+        | OrderRefusal::NotFounded => ErrorReply::new("TRYAGAIN", text),
+        _ => ErrorReply::new("REFUSED", text),
+    }
+}
+
+const NODE_USAGE: &str =
+    "try KEYPACT NODE ADD id incarnation resp peer http, REMOVE id, or TRANSFER group id";
 const NO_PASSWORD_SET: &str = "AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
 const HELLO_NEEDS_AUTH: &str = "HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time";
 

@@ -20,10 +20,11 @@
 //! ```
 
 use core::fmt;
+use std::cell::RefCell;
 use std::io;
 
 use hmac::{Hmac, KeyInit, Mac};
-use keypact_node::Traffic;
+use keypact_node::{Roster, Traffic};
 use keypact_protocol::{Incarnation, NodeId};
 use sha2::Sha256;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -191,14 +192,13 @@ impl From<io::Error> for Failed {
 }
 
 /// What a node must know of its cluster to shake hands.
-#[derive(Clone)]
 pub(crate) struct Credentials {
     pub(crate) cluster: [u8; 16],
     pub(crate) node: NodeId,
     pub(crate) incarnation: Incarnation,
     pub(crate) secret: [u8; 32],
-    /// Members and the lives of their folders.
-    pub(crate) members: Vec<(NodeId, Incarnation)>,
+    /// Who belongs to the cluster, as far as this node knows now.
+    pub(crate) roster: RefCell<Roster>,
 }
 
 impl Credentials {
@@ -222,15 +222,19 @@ impl Credentials {
         if hello.cluster != self.cluster {
             return Err(Cut::Cluster);
         }
-        let Some(&(_, incarnation)) = self.members.iter().find(|(id, _)| *id == hello.node) else {
-            return Err(Cut::Stranger);
-        };
+        let roster = self.roster.borrow();
+        if roster.is_gone(hello.node, hello.incarnation) {
+            return Err(Cut::Incarnation);
+        }
+        let Some(member) = roster.node(hello.node) else { return Err(Cut::Stranger) };
         let is_expected =
             expected.is_none_or(|(node, traffic)| node == hello.node && traffic == hello.traffic);
         if hello.node == self.node || !is_expected {
             return Err(Cut::Stranger);
         }
-        if hello.incarnation != incarnation {
+        // A later life than is known comes to ask to be let in: a folder was lost. An earlier one is over. What each may say in its groups
+        // they judge by themselves.
+        if hello.incarnation.0 < member.incarnation {
             return Err(Cut::Incarnation);
         }
         Ok(())

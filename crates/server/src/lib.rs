@@ -39,6 +39,6 @@ mod settings;
 mod world;
 
 pub use error::ServeError;
-pub use init::{Identity, identity_of, init};
+pub use init::{Identity, identity_of, init, peek_identity};
 pub use run::{Served, run};
 pub use settings::{Bind, Limits, Listeners, Settings, Shutdown};

@@ -63,6 +63,10 @@ struct Link {
 pub(crate) struct Peer {
     pub(crate) id: NodeId,
     pub(crate) address: String,
+    /// Which entry of this node it is: a node may go and come again.
+    pub(crate) number: u64,
+    /// Whether tasks dial it.
+    pub(crate) is_dialled: bool,
     links: [Link; 2],
     is_touched: bool,
 }
@@ -70,6 +74,7 @@ pub(crate) struct Peer {
 /// All peers' connections.
 #[derive(Debug)]
 pub(crate) struct Links {
+    me: NodeId,
     pub(crate) peers: Vec<Peer>,
     next_number: u64,
     frame_bytes: usize,
@@ -94,20 +99,43 @@ fn place(traffic: Traffic) -> usize {
 
 impl Links {
     pub(crate) fn new(me: NodeId, members: &[Member], limits: &Limits) -> Links {
-        let others = members.iter().filter(|m| m.id != me.0);
-        let peers = others.map(|m| Peer {
-            id: NodeId(m.id),
-            address: m.peer.clone(),
-            links: [Link::default(), Link::default()],
-            is_touched: false,
-        });
-        Links {
-            peers: peers.collect(),
+        let mut links = Links {
+            me,
+            peers: Vec::new(),
             next_number: 0,
             frame_bytes: limits.frame_bytes,
             queue_bytes: [limits.control_bytes, limits.bulk_bytes],
             figures: LinkFigures::default(),
+        };
+        links.follow(members);
+        links
+    }
+
+    /// Takes over who the peers are, and where. Who is none any more is kept as long as it is connected, to be told why.
+    pub(crate) fn follow(&mut self, members: &[Member]) {
+        self.peers.retain(|peer| peer.is_connected() || members.iter().any(|member| member.id == peer.id.0));
+        for member in members.iter().filter(|member| member.id != self.me.0) {
+            if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id.0 == member.id) {
+                peer.address.clone_from(&member.peer);
+                continue;
+            }
+            self.next_number += 1;
+            self.peers.push(Peer {
+                id: NodeId(member.id),
+                address: member.peer.clone(),
+                number: self.next_number,
+                is_dialled: false,
+                links: [Link::default(), Link::default()],
+                is_touched: false,
+            });
         }
+        assert!(self.peers.iter().all(|peer| peer.id != self.me), "a node is not its own peer");
+    }
+
+    /// Where a peer is to be dialled, as long as it is the one of this number.
+    pub(crate) fn address(&self, peer: NodeId, number: u64) -> Option<String> {
+        let peer = self.peers.iter().find(|other| other.id == peer && other.number == number);
+        peer.map(|peer| peer.address.clone())
     }
 
     fn peer(&mut self, id: NodeId) -> Option<&mut Peer> {
@@ -154,7 +182,7 @@ impl Links {
         *link = Link::default();
         self.figures.disconnects += 1;
         let peer = self.peer(id.peer).expect("its link was just there");
-        peer.links.iter().all(|link| link.write.is_none())
+        !peer.is_connected()
     }
 
     /// Whether the peer has no other connection than this.
@@ -237,6 +265,12 @@ impl Links {
         if count <= 10 || count.is_power_of_two() {
             tracing::warn!(peer = who, reason = cut.name(), count, "cut off: {cut}");
         }
+    }
+}
+
+impl Peer {
+    fn is_connected(&self) -> bool {
+        self.links.iter().any(|link| link.write.is_some())
     }
 }
 

@@ -27,6 +27,7 @@ use crate::checkpoint_thread::Answer;
 use crate::clock;
 use crate::commands::Next;
 use crate::connection::Connection;
+use crate::handshake::Credentials;
 use crate::http::Question;
 
 /// A connection's read buffer grows by this much, bytes.
@@ -112,7 +113,7 @@ impl Engine {
     }
 
     /// Runs batches for ever.
-    pub(crate) async fn run_batches(self: Rc<Self>) {
+    pub(crate) async fn run_batches(self: Rc<Self>, credentials: Rc<Credentials>) {
         let mut stuck = Stuck::default();
         loop {
             self.touched.notified().await;
@@ -122,7 +123,11 @@ impl Engine {
                 return self.fail(error.into());
             }
             let (wish_ns, has_more) = (core.world.wake_at_ns, !core.inbox.is_empty());
+            let roster_is_new = core.world.roster_is_new;
             drop(core);
+            if roster_is_new {
+                self.follow_roster(&credentials);
+            }
             if has_more {
                 self.touch();
             }

@@ -14,6 +14,7 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+use crate::batch::Core;
 use crate::handshake::{self, Credentials, Cut, Failed};
 use crate::link::{LinkId, next_message};
 use crate::node_thread::Engine;
@@ -41,25 +42,38 @@ impl Engine {
     /// Starts what keeps this node connected to all others.
     pub(crate) fn start_links(self: &Rc<Self>, credentials: &Rc<Credentials>, listener: TcpListener) {
         self.spawn("peers", self.clone().accept_peers(credentials.clone(), listener));
-        let peers: Vec<(NodeId, String)> =
-            self.core.borrow().world.links.peers.iter().map(|peer| (peer.id, peer.address.clone())).collect();
-        for (peer, address) in peers.into_iter().filter(|(peer, _)| *peer > credentials.node) {
+        self.follow_roster(credentials);
+    }
+
+    /// Who belongs to the cluster has changed: others are let in, and others dialled. Of two nodes the one with the lower id dials.
+    pub(crate) fn follow_roster(self: &Rc<Self>, credentials: &Rc<Credentials>) {
+        let mut core = self.core.borrow_mut();
+        credentials.roster.replace(core.node.roster().clone());
+        core.world.roster_is_new = false;
+        let Core { node, world, .. } = &mut *core;
+        world.links.follow(node.roster().nodes());
+        let to_dial =
+            world.links.peers.iter_mut().filter(|peer| peer.id > credentials.node && !peer.is_dialled);
+        let to_dial: Vec<(NodeId, u64)> = to_dial
+            .map(|peer| {
+                peer.is_dialled = true;
+                (peer.id, peer.number)
+            })
+            .collect();
+        drop(core);
+        for (peer, number) in to_dial {
             for traffic in [Traffic::Control, Traffic::Bulk] {
-                let task = self.clone().keep_dialled(credentials.clone(), peer, address.clone(), traffic);
+                let task = self.clone().keep_dialled(credentials.clone(), peer, number, traffic);
                 self.spawn("dialler", task);
             }
         }
     }
 
-    async fn keep_dialled(
-        self: Rc<Self>,
-        me: Rc<Credentials>,
-        peer: NodeId,
-        address: String,
-        traffic: Traffic,
-    ) {
+    async fn keep_dialled(self: Rc<Self>, me: Rc<Credentials>, peer: NodeId, number: u64, traffic: Traffic) {
         let mut attempt = 0;
         loop {
+            // None once it does not belong to the cluster any more.
+            let Some(address) = self.address(&me, peer, number) else { return };
             match self.dial(&me, peer, &address, traffic).await {
                 Ok((id, read)) => {
                     attempt = 0;
@@ -71,6 +85,15 @@ impl Engine {
             tokio::time::sleep(backoff(attempt, random::number())).await;
             attempt += 1;
         }
+    }
+
+    /// Where to dial a peer; `None`, and its entry goes with its last connection, if it was removed.
+    fn address(&self, me: &Credentials, peer: NodeId, number: u64) -> Option<String> {
+        let core = &mut *self.core.borrow_mut();
+        if me.roster.borrow().node(peer).is_none() {
+            core.world.links.follow(core.node.roster().nodes());
+        }
+        core.world.links.address(peer, number)
     }
 
     async fn dial(
@@ -186,7 +209,7 @@ impl Engine {
     }
 }
 
-impl crate::batch::Core {
+impl Core {
     /// Puts all whole messages of what was received into the inbox.
     fn take_messages(&mut self, id: LinkId, input: &mut BytesMut, frame_bytes: usize) -> Result<(), Cut> {
         while let Some((message, bytes)) = next_message(input, frame_bytes)? {

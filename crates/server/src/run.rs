@@ -1,5 +1,6 @@
 //! [`run`]: opens the folder, recovers the node, starts the threads, serves.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -157,7 +158,7 @@ fn serve(
     let world = World {
         connections: Connections::new(clock::wall_ms()),
         touched: Vec::new(),
-        links: Links::new(config.id, &config.members, &limits),
+        links: Links::new(config.id, node.roster().nodes(), &limits),
         appender: recovered.appender,
         checkpoints,
         in_flight_bytes: 0,
@@ -167,13 +168,14 @@ fn serve(
         now_ns: 0,
         latency_us: Log2::default(),
         figures: Figures::default(),
+        roster_is_new: false,
     };
+    let credentials = Rc::new(credentials(&identity, &node));
     let engine = Engine::new(Core::new(node, world, log, limits, settings.password));
-    let credentials = Rc::new(credentials(&identity));
     let result = runtime.block_on(async {
         let resp = TcpListener::from_std(resp).map_err(system("watch the clients' socket"))?;
         let peer = TcpListener::from_std(peer).map_err(system("watch the peers' socket"))?;
-        engine.spawn("batches", engine.clone().run_batches());
+        engine.spawn("batches", engine.clone().run_batches(credentials.clone()));
         engine.spawn("timer", engine.clone().run_timer());
         engine.spawn("log", engine.clone().hear_log(news));
         engine.spawn("checkpoints", engine.clone().hear_checkpoints(checkpoint_answers));
@@ -204,12 +206,12 @@ fn stop(core: Core) -> Result<Served, ServeError> {
     Ok(served)
 }
 
-fn credentials(identity: &Identity) -> Credentials {
+fn credentials(identity: &Identity, node: &Node) -> Credentials {
     Credentials {
         cluster: identity.cluster_id,
         node: NodeId(identity.node),
         incarnation: Incarnation(identity.incarnation),
         secret: identity.secret,
-        members: identity.members.iter().map(|m| (NodeId(m.id), Incarnation(m.incarnation))).collect(),
+        roster: RefCell::new(node.roster().clone()),
     }
 }

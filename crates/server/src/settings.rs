@@ -168,6 +168,7 @@ impl Settings {
         config.cluster = identity.cluster.clone();
         config.hash_key = identity.hash_key;
         config.members = identity.members.clone();
+        config.founder = !identity.joins;
         config.validate()?;
         self.limits.validate(&config)?;
         Ok(config)

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use keypact_coordination::raft;
-use keypact_node::{Outside, PeerMessage, SessionId, Traffic};
+use keypact_node::{Outside, PeerMessage, Roster, SessionId, Traffic};
 use keypact_protocol::{GroupId, Lsn, NodeId, SnapshotChunk, Wire};
 use keypact_resp::Value;
 use keypact_storage::Appender;
@@ -36,6 +36,8 @@ pub(crate) struct World {
     /// From a command's arrival to its reply, microseconds.
     pub(crate) latency_us: Log2,
     pub(crate) figures: Figures,
+    /// Who belongs to the cluster has changed; not yet followed.
+    pub(crate) roster_is_new: bool,
 }
 
 impl World {
@@ -110,5 +112,11 @@ impl Outside for World {
 
     fn drop_log_before(&mut self, lsn: Lsn) {
         self.drop_before = Some(self.drop_before.map_or(lsn, |before| before.max(lsn)));
+    }
+
+    fn roster_changed(&mut self, roster: &Roster) {
+        // Who was just let in can be sent to at once; it is dialled, or let in, after the batch.
+        self.links.follow(roster.nodes());
+        self.roster_is_new = true;
     }
 }

@@ -23,8 +23,8 @@ pub struct FileDisk {
 struct Inner {
     folder: PathBuf,
     directory: fs::File,
-    /// Holds the lock; the system drops it with the process, however that ends.
-    _lock: fs::File,
+    /// Holds the lock; the system drops it with the process, however that ends. None for who only looks.
+    _lock: Option<fs::File>,
 }
 
 impl FileDisk {
@@ -40,7 +40,15 @@ impl FileDisk {
         let directory =
             fs::File::open(&folder).map_err(|e| StorageError::io("open the folder", name.clone(), e))?;
         directory.sync_all().map_err(|e| StorageError::io("sync the folder", name, e))?;
-        Ok(Self { inner: Arc::new(Inner { folder, directory, _lock: lock }) })
+        Ok(Self { inner: Arc::new(Inner { folder, directory, _lock: Some(lock) }) })
+    }
+
+    /// A folder that is there, without its lock, for who changes nothing in it.
+    pub(crate) fn look(folder: &Path) -> Result<Self, StorageError> {
+        let folder = folder.to_path_buf();
+        let name = folder.display().to_string();
+        let directory = fs::File::open(&folder).map_err(|e| StorageError::io("open the folder", name, e))?;
+        Ok(Self { inner: Arc::new(Inner { folder, directory, _lock: None }) })
     }
 
     /// Where it is.

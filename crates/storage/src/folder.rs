@@ -1,11 +1,25 @@
 //! A node's folder: its format version and its identity.
 
+use std::path::Path;
+
 use bytes::Bytes;
 
 use crate::disk::Disk;
 use crate::error::StorageError;
+use crate::file_disk::FileDisk;
 use crate::layout::FORMAT_VERSION;
 use crate::small::{SMALL_BYTES_MAX, read_small, write_small};
+
+/// Who the node in this folder is, while it may be running there: an identity is written once. `None` if there is no folder, or none was written.
+///
+/// # Errors
+/// [`StorageError`] if it can't be read, or is not what was written.
+pub fn peek_identity(folder: &Path) -> Result<Option<Bytes>, StorageError> {
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    read_small(&FileDisk::look(folder)?, IDENTITY)
+}
 
 const FORMAT: &str = "format";
 const IDENTITY: &str = "identity";

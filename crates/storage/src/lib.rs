@@ -81,7 +81,7 @@ pub use checkpoint::{CHUNK_BYTES_MAX, CheckpointReader, CheckpointWriter, Checkp
 pub use disk::{Disk, File};
 pub use error::{Damage, StorageError};
 pub use file_disk::{FileDisk, RealFile};
-pub use folder::Folder;
+pub use folder::{Folder, peek_identity};
 pub use layout::{FORMAT_VERSION, RECORD_BYTES_MAX, SECTOR_BYTES, checksum};
 pub use memory_disk::{MemoryDisk, MemoryDiskCounts, MemoryFile};
 pub use rate::RateLimit;

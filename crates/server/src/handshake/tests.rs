@@ -1,5 +1,7 @@
 //! Guards against: a stranger let in, a proof that works in the other direction or a second time, bytes that panic.
 
+use keypact_node::Member;
+
 use super::*;
 
 fn credentials(node: u64) -> Credentials {
@@ -8,8 +10,13 @@ fn credentials(node: u64) -> Credentials {
         node: NodeId(node),
         incarnation: Incarnation(node),
         secret: [9; 32],
-        members: (1..=3).map(|id| (NodeId(id), Incarnation(id))).collect(),
+        roster: RefCell::new(Roster::of((1..=3).map(|id| member(id, id)).collect())),
     }
+}
+
+fn member(id: u64, incarnation: u64) -> Member {
+    let address = format!("n{id}:1");
+    Member { id, incarnation, resp: address.clone(), peer: address.clone(), http: address }
 }
 
 type Both = (Result<(), Failed>, Result<(NodeId, Traffic), Failed>);
@@ -50,12 +57,18 @@ fn members_of_one_cluster_find_each_other() {
 #[test]
 fn each_difference_is_refused_for_its_reason() {
     type Change = fn(&mut Credentials);
-    let table: [(Change, Change, Cut, Option<Cut>); 6] = [
+    let table: [(Change, Change, Cut, Option<Cut>); 7] = [
         // What the dialler has wrong, what the acceptor has wrong; what the acceptor says, what the dialler says.
         (|c| c.secret[31] ^= 1, |_| {}, Cut::Secret, Some(Cut::Refused)),
         (|_| {}, |c| c.secret[0] ^= 1, Cut::Secret, Some(Cut::Refused)),
         (|c| c.cluster[0] ^= 1, |_| {}, Cut::Cluster, Some(Cut::Refused)),
-        (|c| c.incarnation = Incarnation(8), |_| {}, Cut::Incarnation, Some(Cut::Refused)),
+        (|_| {}, |c| assert!(c.roster.get_mut().admit(&member(1, 8))), Cut::Incarnation, Some(Cut::Refused)),
+        (
+            |_| {},
+            |c| assert!(c.roster.get_mut().dismiss(NodeId(1), Incarnation(1))),
+            Cut::Incarnation,
+            Some(Cut::Refused),
+        ),
         (|c| c.node = NodeId(4), |_| {}, Cut::Stranger, Some(Cut::Refused)),
         (|c| c.node = NodeId(2), |_| {}, Cut::Stranger, Some(Cut::Refused)),
     ];
@@ -67,6 +80,16 @@ fn each_difference_is_refused_for_its_reason() {
         assert_eq!(cut(accepted), Some(accepts), "row {at}");
         assert_eq!(cut(dialled), dials, "row {at}");
     }
+}
+
+/// Guards the way back of a node whose folder was lost: its peers know its earlier life only.
+#[test]
+fn a_later_life_is_heard() {
+    let mut dialler = credentials(1);
+    dialler.incarnation = Incarnation(8);
+    let (dialled, accepted) = shake(&dialler, &credentials(2));
+    dialled.expect("the acceptor knows the secret");
+    assert_eq!(accepted.expect("so does the dialler"), (NodeId(1), Traffic::Bulk));
 }
 
 #[test]
