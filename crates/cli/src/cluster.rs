@@ -4,6 +4,7 @@
 //! DIR/node-1/keypact.toml   configuration, for people
 //! DIR/node-1/node.log       what the process says (written by `up`)
 //! DIR/node-1/data/          identity, log, checkpoints: the server's
+//! DIR/removed-node-1-life-1 what is left of a node that was removed
 //! ```
 
 use std::fs;
@@ -19,6 +20,7 @@ use crate::failure::Failure;
 
 /// Where folders are made before they get their names, so that a cluster is formed as a whole or not at all.
 const FORMING: &str = "forming";
+const CONFIG: &str = "keypact.toml";
 
 /// One node's place.
 #[derive(Clone, Debug)]
@@ -32,7 +34,7 @@ pub(crate) struct Place {
 impl Place {
     /// Its configuration file.
     pub(crate) fn config(&self) -> PathBuf {
-        self.folder.join("keypact.toml")
+        self.folder.join(CONFIG)
     }
 
     /// What its process says.
@@ -107,14 +109,7 @@ fn write_node(place: &Place, identity: &Identity, plan: &Plan<'_>) -> Result<(),
         reads: plan.reads,
         password: plan.password,
     };
-    let config = place.config();
-    // It may hold a password, so nobody else reads it.
-    let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&config);
-    let written = opened.and_then(|mut file| {
-        io::Write::write_all(&mut file, template.text().as_bytes())?;
-        file.sync_all()
-    });
-    written.map_err(|error| failed(&config, error))
+    write_private(&place.config(), &template.text())
 }
 
 /// A folder that only its owner can look into: a node's identity holds the cluster's secret.
@@ -127,40 +122,205 @@ fn private_folder(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// The folder holds something else, or not all of the cluster; a node in it is running, damaged or of another format.
 pub(crate) fn open(folder: &Path) -> Result<Vec<Place>, Failure> {
+    assert!(!REMOVED.starts_with("node-"), "what was removed is not taken for a node");
     let shown = folder.display();
     if folder.join(FORMING).exists() {
         return Err(Failure::cannot(format!(
             "{shown} was left half formed when `keypact` was interrupted; no node ever ran in it: delete it and start again"
         )));
     }
-    let first = folder.join("node-1");
-    if !first.join("data").is_dir() {
+    let mut places = Vec::new();
+    let mut founders: Vec<Member> = Vec::new();
+    for folder in node_folders(folder)? {
+        let found = identity(&folder)?;
+        let member = found.me().clone();
+        if folder.file_name() != Some(folder_name(member.id).as_ref()) {
+            return Err(Failure::cannot(format!(
+                "{} holds node {}: put the folders back in their places",
+                folder.display(),
+                member.id
+            )));
+        }
+        if !found.joins {
+            founders.extend(found.members);
+        }
+        places.push(Place { member, folder });
+    }
+    if places.is_empty() {
         return Err(Failure::cannot(format!(
             "{shown} is not empty, and not made by `keypact up`: choose another folder with --dir"
         )));
     }
-    let members = identity(&first)?.members;
-    let mut places = Vec::with_capacity(members.len());
-    for member in members {
-        let place = Place { folder: folder.join(format!("node-{}", member.id)), member };
-        if !place.folder.join("data").is_dir() {
-            return Err(Failure::cannot(format!(
-                "{} is missing: restore it, or delete {shown} to begin anew without its data",
-                place.folder.display()
-            )));
-        }
-        let found = identity(&place.folder)?;
-        if found.node != place.member.id {
-            return Err(Failure::cannot(format!(
-                "{} holds node {}, not node {}: put the folders back in their places",
-                place.folder.display(),
-                found.node,
-                place.member.id
-            )));
-        }
-        places.push(place);
+    places.sort_by_key(|place| place.member.id);
+    let missing = founders.iter().find(|founder| !places.iter().any(|place| place.member.id == founder.id));
+    if let Some(missing) = missing.filter(|founder| !was_removed(folder, founder.id)) {
+        return Err(Failure::cannot(format!(
+            "{} is missing: restore it, or delete {shown} to begin anew without its data",
+            folder.join(folder_name(missing.id)).display()
+        )));
     }
     Ok(places)
+}
+
+/// `node-N`.
+fn folder_name(id: u64) -> String {
+    format!("node-{id}")
+}
+
+/// The folders of nodes in a cluster's folder that have data.
+pub(crate) fn node_folders(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed =
+        |error: io::Error| Failure::cannot(format!("cannot read the folder {}: {error}", folder.display()));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let number = name.strip_prefix("node-").and_then(|number| number.parse::<u64>().ok());
+        if number.is_some() && path.join("data").is_dir() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Where a removed node's folder goes, so that nobody starts it again.
+pub(crate) fn removed_folder(place: &Place) -> PathBuf {
+    let Member { id, incarnation, .. } = &place.member;
+    place.folder.with_file_name(format!("{REMOVED}{id}-life-{incarnation}"))
+}
+
+/// What is left of a folder that lost its identity is worth nothing to the node; it is kept beside, for who wants to look.
+pub(crate) fn put_remains_aside(place: &Place) -> Result<(), Failure> {
+    let data = place.folder.join("data");
+    if !data.exists() {
+        return Ok(());
+    }
+    let Member { id, incarnation, .. } = &place.member;
+    let aside = place.folder.with_file_name(format!("lost-node-{id}-life-{incarnation}"));
+    fs::rename(&data, &aside)
+        .map_err(|error| Failure::cannot(format!("cannot put {} aside: {error}", data.display())))
+}
+
+fn was_removed(folder: &Path, id: u64) -> bool {
+    let prefix = format!("{REMOVED}{id}-life-");
+    let mut entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.any(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+}
+
+const REMOVED: &str = "removed-node-";
+
+/// Makes the folder of a node that joins, or comes back with an empty one: under a temporary name first, which [`Furnished::settle`] changes.
+///
+/// `model` is another node's place in the same cluster: its identity has the secret, its configuration file the settings.
+///
+/// # Errors
+/// The model can't be read, or the folder can't be written.
+pub(crate) fn furnish(model: &Path, member: &Member, contacts: &[Member]) -> Result<Furnished, Failure> {
+    let failed =
+        |path: &Path, error: io::Error| Failure::cannot(format!("cannot write {}: {error}", path.display()));
+    let known = keypact_server::peek_identity(&model.join("data")).map_err(Failure::cannot)?;
+    let known = known.ok_or_else(|| Failure::cannot(format!("{} holds no node", model.display())))?;
+    let text = fs::read_to_string(model.join(CONFIG))
+        .map_err(|error| Failure::cannot(format!("cannot read {}: {error}", model.join(CONFIG).display())))?;
+    let folder = model.with_file_name(folder_name(member.id));
+    let making = model.with_file_name(format!("making-{}", folder_name(member.id)));
+    if making.exists() {
+        // Left by a command that was interrupted: no node ever ran in it.
+        fs::remove_dir_all(&making).map_err(|error| failed(&making, error))?;
+    }
+    private_folder(&making.join("data")).map_err(|error| failed(&making, error))?;
+    keypact_server::init(&making.join("data"), &known.of_joining(member, contacts))
+        .map_err(Failure::cannot)?;
+    write_private(&making.join(CONFIG), &config_for(&text, member)?)?;
+    Ok(Furnished { place: Place { member: member.clone(), folder }, making })
+}
+
+/// A folder that is ready, and not yet in its place.
+pub(crate) struct Furnished {
+    place: Place,
+    making: PathBuf,
+}
+
+impl Furnished {
+    /// Puts it in its place. Of a node that lost its data the configuration file stays, if it is there.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(crate) fn settle(self) -> Result<Place, Failure> {
+        let Furnished { place, making } = self;
+        let settled = match place.folder.is_dir() {
+            false => fs::rename(&making, &place.folder),
+            true => settle_into(&making, &place),
+        };
+        let parent = place.folder.parent().unwrap_or(Path::new("."));
+        settled.and_then(|()| fs::File::open(parent)?.sync_all()).map_err(|error| {
+            Failure::cannot(format!("cannot put {} in its place: {error}", place.folder.display()))
+        })?;
+        assert!(place.config().is_file(), "a node's place has its configuration");
+        Ok(place)
+    }
+
+    /// It is not wanted after all.
+    pub(crate) fn discard(self) {
+        // What is left is taken away by the next attempt.
+        let _ = fs::remove_dir_all(&self.making);
+    }
+}
+
+/// What is left of the node's folder stays, but for its data.
+fn settle_into(making: &Path, place: &Place) -> io::Result<()> {
+    let data = place.folder.join("data");
+    if !place.config().is_file() {
+        fs::rename(making.join(CONFIG), place.config())?;
+    }
+    fs::rename(making.join("data"), &data)?;
+    fs::remove_dir_all(making)
+}
+
+/// Another node's configuration, for this member.
+fn config_for(text: &str, member: &Member) -> Result<String, Failure> {
+    let quoted = |text: &String| toml::Value::from(text.as_str()).to_string();
+    let values = [
+        ("id", member.id.to_string()),
+        ("resp", quoted(&member.resp)),
+        ("peer", quoted(&member.peer)),
+        ("http", quoted(&member.http)),
+    ];
+    let mut found = [false; 4];
+    let lines = text.lines().map(|line| {
+        let key = line.split_once('=').map(|(key, _)| key.trim());
+        match values.iter().position(|(name, _)| key == Some(name)) {
+            Some(at) => {
+                found[at] = true;
+                format!("{} = {}\n", values[at].0, values[at].1)
+            }
+            None if line.starts_with("# Node ") => {
+                let rest =
+                    line.trim_start_matches("# Node ").trim_start_matches(|c: char| c.is_ascii_digit());
+                format!("# Node {}{rest}\n", member.id)
+            }
+            None => format!("{line}\n"),
+        }
+    });
+    let written: String = lines.collect();
+    match found.iter().position(|found| !found) {
+        None => Ok(written),
+        Some(at) => Err(Failure::cannot(format!(
+            "the configuration to go by has no line `{} = ...`: add it, or make the node's folder by hand",
+            values[at].0
+        ))),
+    }
+}
+
+/// A file that only its owner can read: it may hold a password.
+fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
+    let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = opened.and_then(|mut file| {
+        io::Write::write_all(&mut file, text.as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(|error| Failure::cannot(format!("cannot write {}: {error}", path.display())))
 }
 
 fn identity(folder: &Path) -> Result<Identity, Failure> {

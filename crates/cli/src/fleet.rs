@@ -48,6 +48,23 @@ pub(crate) enum Event {
 struct Slot {
     place: Place,
     child: Option<Child>,
+    /// It was removed from the cluster.
+    is_retired: bool,
+}
+
+impl Slot {
+    fn new(place: Place) -> Slot {
+        Slot { place, child: None, is_retired: false }
+    }
+
+    /// Asks its process to stop.
+    fn ask_to_stop(&mut self) {
+        if let Some(child) = &mut self.child {
+            drop(child.stdin.take());
+            // Fails only if it has just ended.
+            let _ = kill_process(process_id(child.id()), Signal::TERM);
+        }
+    }
 }
 
 /// The processes of a cluster's nodes.
@@ -70,13 +87,45 @@ impl Fleet {
             .map_err(|error| Failure::cannot(format!("cannot find this program itself: {error}")))?;
         let password = config::load(&places[0].config())?.settings.password;
         let asking = Asking { password, patience: Duration::from_secs(1) };
-        let slots = places.into_iter().map(|place| Slot { place, child: None }).collect();
+        let slots = places.into_iter().map(Slot::new).collect();
         Ok(Fleet { program, slots, events, asking })
     }
 
     /// The nodes' places, in order.
     pub(crate) fn places(&self) -> impl ExactSizeIterator<Item = &Place> {
         self.slots.iter().map(|slot| &slot.place)
+    }
+
+    /// A node's place.
+    pub(crate) fn place(&self, index: usize) -> &Place {
+        &self.slots[index].place
+    }
+
+    /// A node that has come; returns its place in the fleet.
+    pub(crate) fn add(&mut self, place: Place) -> usize {
+        self.slots.push(Slot::new(place));
+        self.slots.len() - 1
+    }
+
+    /// A node that does not run has another folder now.
+    pub(crate) fn replace(&mut self, index: usize, place: Place) {
+        let slot = &mut self.slots[index];
+        assert!(
+            slot.child.is_none() && slot.place.member.id == place.member.id,
+            "a new folder for the same node"
+        );
+        slot.place = place;
+    }
+
+    /// A node was removed from the cluster: it is stopped, and not started again.
+    pub(crate) fn retire(&mut self, index: usize) {
+        self.slots[index].is_retired = true;
+        self.slots[index].ask_to_stop();
+    }
+
+    /// Whether it was removed.
+    pub(crate) fn is_retired(&self, index: usize) -> bool {
+        self.slots[index].is_retired
     }
 
     /// The process of a node, if it runs.
@@ -202,11 +251,7 @@ impl Fleet {
     /// Ends all processes: cleanly, and what is still there after a while by force.
     pub(crate) fn stop(&mut self, events: &Receiver<Event>) {
         for slot in &mut self.slots {
-            if let Some(child) = &mut slot.child {
-                drop(child.stdin.take());
-                // Fails only if it has just ended.
-                let _ = kill_process(process_id(child.id()), Signal::TERM);
-            }
+            slot.ask_to_stop();
         }
         let deadline = Instant::now() + STOP_LIMIT;
         while self.running() > 0 {

@@ -41,6 +41,7 @@ struct Arguments {
 enum Command {
     Up(cmd::up::Up),
     Status(cmd::status::Status),
+    Node(cmd::node::Node),
     Demo(cmd::demo::Demo),
     Sim(cmd::sim::Sim),
     Lab(cmd::lab::Lab),
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Up(up) => up.run(),
         Command::Status(status) => status.run(),
+        Command::Node(node) => node.run(),
         Command::Demo(demo) => demo.run(),
         Command::Sim(sim) => sim.run(),
         Command::Lab(lab) => lab.run(),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::config::PASSWORD_VARIABLE;
 use crate::failure::Failure;
 use crate::output::{grouped, note, say, say_json, table};
-use crate::probe::{self, Answer, Asking, DEFAULT_GROUP, Group};
+use crate::probe::{self, Answer, Asking, DEFAULT_GROUP, Group, best_view};
 
 const AFTER: &str = "\
 Examples:
@@ -22,8 +22,6 @@ Exit code 1: no node answers, or group `default` has no leader.";
 
 /// How long a node may take.
 const PATIENCE: Duration = Duration::from_millis(700);
-/// If a node does not answer, those whose ports are at most so far away are asked.
-const NEIGHBOURS: u16 = 2;
 
 /// Show which nodes live, who leads, and how far each group is
 #[derive(Args)]
@@ -61,6 +59,10 @@ struct Node {
     alive: bool,
     /// Its own word on its part in `default`; none from a node that does not answer.
     role: Option<String>,
+    /// Which life of its folder belongs to the cluster.
+    incarnation: u64,
+    /// Its seat in `default` under that life, as the leader knows it: `voter`, `learner`, `joining`, `leaving`, or none.
+    seat: Option<String>,
     /// Index up to which it has applied `default`'s log.
     applied: Option<u64>,
     /// Why it does not answer.
@@ -70,15 +72,8 @@ struct Node {
 impl Status {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let asking = Asking { password: self.password.clone(), patience: PATIENCE };
-        let first = self.first_answer(&asking)?;
-        let others: Vec<String> =
-            first.nodes.iter().filter(|node| node.id != first.node).map(|node| node.resp.clone()).collect();
-        let mut answers: BTreeMap<u64, Result<Answer, String>> = BTreeMap::new();
-        let ids = first.nodes.iter().map(|node| node.id).filter(|id| *id != first.node);
-        for (id, answer) in ids.zip(asking.ask_all(&others)) {
-            answers.insert(id, answer.and_then(|answer| expected(answer, id, &first.cluster)));
-        }
-        answers.insert(first.node, Ok(first.clone()));
+        let first = asking.ask_near(&self.host, self.port)?;
+        let answers = asking.ask_cluster(&first);
         let view = View::new(&first, &answers);
         match self.json {
             true => say_json(&view)?,
@@ -94,60 +89,30 @@ impl Status {
             view.nodes.len()
         )))
     }
-
-    /// The answer of the node asked for, or else of a neighbour.
-    fn first_answer(&self, asking: &Asking) -> Result<Answer, Failure> {
-        let address = |port: u16| format!("{}:{port}", self.host);
-        let error = match asking.ask(&address(self.port)) {
-            Ok(answer) => return Ok(answer),
-            Err(error) => error,
-        };
-        note(format!("{} does not answer: {error}", address(self.port)));
-        let near = |distance: u16| [self.port.checked_add(distance), self.port.checked_sub(distance)];
-        let ports = (1..=NEIGHBOURS).flat_map(near).flatten().filter(|port| *port > 0);
-        let addresses: Vec<String> = ports.map(address).collect();
-        for (address, answer) in addresses.iter().zip(asking.ask_all(&addresses)) {
-            if let Ok(answer) = answer {
-                note(format!("asked {address} instead (node {}): --port {}", answer.node, port_of(address)));
-                return Ok(answer);
-            }
-        }
-        Err(Failure::wrong(format!(
-            "no node answers at {}, nor at the neighbouring ports: is the cluster up? Say where with --host and --port",
-            address(self.port)
-        )))
-    }
-}
-
-fn port_of(address: &str) -> &str {
-    address.rsplit(':').next().unwrap_or(address)
-}
-
-/// At a member's address there must be that member.
-fn expected(answer: Answer, id: u64, cluster: &str) -> Result<Answer, String> {
-    match answer.node == id && answer.cluster == cluster {
-        true => Ok(answer),
-        false => Err(format!("node {} of cluster {} answers there", answer.node, answer.cluster)),
-    }
 }
 
 impl View {
     fn new(first: &Answer, answers: &BTreeMap<u64, Result<Answer, String>>) -> View {
+        let told: Vec<&Answer> = answers.values().flatten().collect();
+        let default = best_view(DEFAULT_GROUP, &told);
         let nodes = first.nodes.iter().map(|member| {
+            let seats = default.into_iter().flat_map(|group| &group.members);
+            let mut seats = seats.filter(|s| s.node == member.id && s.incarnation == member.incarnation);
             let answer = answers.get(&member.id);
-            let told = answer.and_then(|answer| answer.as_ref().ok());
+            let own = answer.and_then(|answer| answer.as_ref().ok());
             Node {
                 id: member.id,
                 resp: member.resp.clone(),
                 peer: member.peer.clone(),
                 http: member.http.clone(),
-                alive: told.is_some(),
-                role: told.and_then(|told| told.role().map(ToOwned::to_owned)),
-                applied: told.and_then(|told| told.group(DEFAULT_GROUP)).map(|group| group.applied),
+                alive: own.is_some(),
+                incarnation: member.incarnation,
+                seat: seats.next().map(|seat| seat.seat.clone()),
+                role: own.and_then(|told| told.role().map(ToOwned::to_owned)),
+                applied: own.and_then(|told| told.group(DEFAULT_GROUP)).map(|group| group.applied),
                 error: answer.and_then(|answer| answer.as_ref().err().cloned()),
             }
         });
-        let told: Vec<&Answer> = answers.values().flatten().collect();
         let groups = first.groups.iter().map(|group| best_view(&group.name, &told).unwrap_or(group).clone());
         View { cluster: first.cluster.clone(), nodes: nodes.collect(), groups: groups.collect() }
     }
@@ -162,10 +127,12 @@ impl View {
                 let applied = node.applied.map_or_else(dash, grouped);
                 let role = node.role.clone().unwrap_or_else(dash);
                 let (resp, peer) = (node.resp.clone(), node.peer.clone());
-                vec![node.id.to_string(), resp, peer, format!("http://{}", node.http), alive, role, applied]
+                let seat = node.seat.clone().unwrap_or_else(dash);
+                let http = format!("http://{}", node.http);
+                vec![node.id.to_string(), resp, peer, http, alive, seat, role, applied]
             })
             .collect();
-        let header = ["node", "RESP", "peer", "HTTP", "alive", "role", "applied"];
+        let header = ["node", "RESP", "peer", "HTTP", "alive", "seat", "role", "applied"];
         say(format!("cluster {}\n", self.cluster));
         say(table(&header, &["node", "applied"], &rows));
         let rows: Vec<Vec<String>> = self
@@ -186,14 +153,6 @@ impl View {
             }
         }
     }
-}
-
-/// A group as its leader sees it; without one, as the node with the newest term and commit does.
-fn best_view<'a>(name: &str, told: &[&'a Answer]) -> Option<&'a Group> {
-    let views = told.iter().filter_map(|answer| answer.group(name).map(|group| (answer.node, group)));
-    views
-        .max_by_key(|(node, group)| (group.term, group.leader == Some(*node), group.commit))
-        .map(|(_, group)| group)
 }
 
 #[cfg(test)]
@@ -225,14 +184,5 @@ mod tests {
         assert_eq!((best.term, best.lag), (4, 17));
         assert_eq!(best_view(DEFAULT_GROUP, &[&deposed]).unwrap().commit, 99);
         assert!(best_view("cart", &[&leader]).is_none());
-    }
-
-    #[test]
-    fn a_stranger_at_a_members_address_is_not_that_member() {
-        assert!(expected(answer(2, "follower", 1, None), 2, "c").is_ok());
-        assert!(
-            expected(answer(2, "follower", 1, None), 3, "c").unwrap_err().contains("node 2 of cluster c")
-        );
-        assert!(expected(answer(2, "follower", 1, None), 2, "other").is_err());
     }
 }

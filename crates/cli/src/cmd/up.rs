@@ -1,10 +1,7 @@
 //! `keypact up`: a whole cluster on this machine, watched.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::channel;
 
 use clap::Args;
 use keypact_node::Reads;
@@ -18,6 +15,9 @@ use crate::output::{note, say, say_json, table};
 use crate::ports::{self, NODES_MAX};
 use crate::probe::Answer;
 use crate::signals;
+use watch::Watch;
+
+mod watch;
 
 const AFTER: &str = "\
 Examples:
@@ -27,16 +27,11 @@ Examples:
 
 The first start forms the cluster in the folder; later starts go on with its data, ports and number of nodes.
 Peers listen 100 above the clients' port, the admin HTTP 200 above. Ctrl-C stops all nodes cleanly.
+A node whose folder is lost gets an empty one, and gets everything from the others before it votes again. `keypact node` adds and removes.
 With KEYPACT_PASSWORD set, clients must say that password.";
 
 const PORT: u16 = 7001;
 const NODES: u16 = 3;
-
-/// A node that ended is started again after this; twice as long each time it ends soon after.
-const BACK_OFF: Duration = Duration::from_millis(100);
-const BACK_OFF_MAX: Duration = Duration::from_secs(5);
-/// Whoever ran so long is well again.
-const WELL_AFTER: Duration = Duration::from_secs(30);
 
 /// Start a cluster on this machine and watch it
 #[derive(Args)]
@@ -84,7 +79,7 @@ impl Up {
             }
         };
         self.announce(&fleet, &answers)?;
-        let result = Watch::new(&mut fleet, &events, self.no_restart).run();
+        let result = Watch::new(&mut fleet, &events, &self.dir, self.no_restart).run();
         fleet.stop(&events);
         result?;
         note(format!(
@@ -197,83 +192,5 @@ impl<'a> Started<'a> {
         let (resp, peer, http) =
             (self.resp.to_owned(), self.peer.to_owned(), format!("http://{}", self.http));
         vec![self.id.to_string(), pid, resp, peer, http, self.role.to_owned()]
-    }
-}
-
-/// Looks after nodes that serve, until a signal comes or none is left.
-struct Watch<'a> {
-    fleet: &'a mut Fleet,
-    events: &'a Receiver<Event>,
-    no_restart: bool,
-    /// When each was started last, and how long it waits after it ends.
-    since: Vec<(Instant, Duration)>,
-    /// Who is to be started again, and when.
-    due: BTreeMap<usize, Instant>,
-}
-
-impl<'a> Watch<'a> {
-    fn new(fleet: &'a mut Fleet, events: &'a Receiver<Event>, no_restart: bool) -> Watch<'a> {
-        let since = vec![(Instant::now(), BACK_OFF); fleet.places().len()];
-        Watch { fleet, events, no_restart, since, due: BTreeMap::new() }
-    }
-
-    fn run(mut self) -> Result<(), Failure> {
-        loop {
-            if self.fleet.running() == 0 && self.due.is_empty() {
-                return Err(Failure::wrong("no node runs any more"));
-            }
-            let wait = self
-                .due
-                .values()
-                .min()
-                .map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
-            match self.events.recv_timeout(wait) {
-                Ok(Event::Signal(name)) => {
-                    note(format!("\n{name}: stopping the nodes"));
-                    return Ok(());
-                }
-                Ok(Event::Ended { index, pid }) => {
-                    if let Some(status) = self.fleet.reap(index, pid)? {
-                        self.ended(index, pid, status);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => self.start_due()?,
-                Err(RecvTimeoutError::Disconnected) => unreachable!("the fleet itself holds a sender"),
-            }
-        }
-    }
-
-    fn ended(&mut self, index: usize, pid: u32, status: ExitStatus) {
-        note(self.fleet.obituary(index, pid, status));
-        if self.no_restart {
-            return;
-        }
-        if let Some(code @ (2 | 3)) = status.code() {
-            note(format!(
-                "  it is not started again: after exit code {code} it would end the same way, until you do what it says"
-            ));
-            return;
-        }
-        let (started, back_off) = &mut self.since[index];
-        if started.elapsed() >= WELL_AFTER {
-            *back_off = BACK_OFF;
-        }
-        note(format!("  starting it again in {} ms", back_off.as_millis()));
-        self.due.insert(index, Instant::now() + *back_off);
-        *back_off = (*back_off * 2).min(BACK_OFF_MAX);
-    }
-
-    fn start_due(&mut self) -> Result<(), Failure> {
-        let now = Instant::now();
-        let ready: Vec<usize> =
-            self.due.iter().filter(|(_, due)| **due <= now).map(|(index, _)| *index).collect();
-        for index in ready {
-            self.due.remove(&index);
-            let pid = self.fleet.start(index)?;
-            self.since[index].0 = now;
-            let id = self.fleet.places().nth(index).map_or(0, |place| place.member.id);
-            note(format!("node {id} was started again (process {pid})"));
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,283 @@
+//! Looking after nodes that serve: whoever ends is started again, a lost folder is replaced, who was let in is started, who was removed is stopped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use keypact_node::Member;
+
+use crate::cluster::{self, Place};
+use crate::failure::Failure;
+use crate::fleet::{Event, Fleet};
+use crate::output::note;
+use crate::probe::{Answer, best_view};
+
+/// A node that ended is started again after this; twice as long each time it ends soon after.
+const BACK_OFF: Duration = Duration::from_millis(100);
+const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// Whoever ran so long is well again.
+const WELL_AFTER: Duration = Duration::from_secs(30);
+/// Between two looks at the folders.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Between two questions about who was removed.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// A lost folder is replaced after this: whatever deletes it shall be done by then.
+const REPLACE_AFTER: Duration = Duration::from_millis(500);
+
+/// Looks after nodes that serve, until a signal comes or none is left.
+pub(super) struct Watch<'a> {
+    fleet: &'a mut Fleet,
+    events: &'a Receiver<Event>,
+    dir: &'a Path,
+    no_restart: bool,
+    /// When each was started last, and how long it waits after it ends.
+    since: Vec<(Instant, Duration)>,
+    /// Who is to be started again, and when.
+    due: BTreeMap<usize, Instant>,
+    /// Whose folders are lost.
+    lost: BTreeSet<usize>,
+    look_at: Instant,
+    ask_at: Instant,
+    /// Who is asked next.
+    turn: usize,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(
+        fleet: &'a mut Fleet,
+        events: &'a Receiver<Event>,
+        dir: &'a Path,
+        no_restart: bool,
+    ) -> Watch<'a> {
+        let now = Instant::now();
+        let since = vec![(now, BACK_OFF); fleet.places().len()];
+        let (due, lost) = (BTreeMap::new(), BTreeSet::new());
+        Watch { fleet, events, dir, no_restart, since, due, lost, look_at: now, ask_at: now, turn: 0 }
+    }
+
+    pub(super) fn run(mut self) -> Result<(), Failure> {
+        loop {
+            if self.fleet.running() == 0 && self.due.is_empty() {
+                return Err(Failure::wrong("no node runs any more"));
+            }
+            let now = Instant::now();
+            if now >= self.look_at {
+                self.look_at = now + LOOK_EVERY;
+                self.look()?;
+            }
+            let next = self.due.values().copied().min().map_or(self.look_at, |due| due.min(self.look_at));
+            match self.events.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(Event::Signal(name)) => {
+                    note(format!("\n{name}: stopping the nodes"));
+                    return Ok(());
+                }
+                Ok(Event::Ended { index, pid }) => {
+                    if let Some(status) = self.fleet.reap(index, pid)? {
+                        self.ended(index, pid, status);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.start_due()?,
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the fleet itself holds a sender"),
+            }
+        }
+    }
+
+    fn id(&self, index: usize) -> u64 {
+        self.fleet.place(index).member.id
+    }
+
+    fn ended(&mut self, index: usize, pid: u32, status: ExitStatus) {
+        if self.fleet.is_retired(index) {
+            return self.put_aside(index);
+        }
+        if self.lost.contains(&index) {
+            note(format!("node {} (process {pid}) is stopped", self.id(index)));
+            self.due.insert(index, Instant::now() + REPLACE_AFTER);
+            return;
+        }
+        note(self.fleet.obituary(index, pid, status));
+        if self.no_restart {
+            return;
+        }
+        if self.is_lost(index) {
+            return self.folder_is_lost(index);
+        }
+        if let Some(code @ (2 | 3)) = status.code() {
+            note(format!(
+                "  it is not started again: after exit code {code} it would end the same way, until you do what it says"
+            ));
+            return;
+        }
+        let (started, back_off) = &mut self.since[index];
+        if started.elapsed() >= WELL_AFTER {
+            *back_off = BACK_OFF;
+        }
+        note(format!("  starting it again in {} ms", back_off.as_millis()));
+        self.due.insert(index, Instant::now() + *back_off);
+        *back_off = (*back_off * 2).min(BACK_OFF_MAX);
+    }
+
+    fn start_due(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        let ready: Vec<usize> =
+            self.due.iter().filter(|(_, due)| **due <= now).map(|(index, _)| *index).collect();
+        for index in ready {
+            self.due.remove(&index);
+            if !self.lost.contains(&index) {
+                self.start(index, "was started again")?;
+                continue;
+            }
+            match self.replace_folder(index) {
+                Ok(life) => {
+                    self.lost.remove(&index);
+                    self.start(index, &format!("was started with an empty folder, as life {life} of it"))?;
+                }
+                Err(failure) => {
+                    note(format!("node {} can't get a new folder yet: {}", self.id(index), failure.text));
+                    self.due.insert(index, now + BACK_OFF_MAX);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, index: usize, how: &str) -> Result<(), Failure> {
+        let pid = self.fleet.start(index)?;
+        self.since[index].0 = Instant::now();
+        note(format!("node {} {how} (process {pid})", self.id(index)));
+        Ok(())
+    }
+
+    /// Looks at the folders, and asks who was removed.
+    fn look(&mut self) -> Result<(), Failure> {
+        let places = self.fleet.places().len();
+        for index in 0..places {
+            if !self.no_restart && !self.fleet.is_retired(index) && self.is_lost(index) {
+                self.folder_is_lost(index);
+            }
+        }
+        self.adopt()?;
+        let now = Instant::now();
+        if now >= self.ask_at {
+            self.ask_at = now + ASK_EVERY;
+            self.find_removed();
+        }
+        Ok(())
+    }
+
+    /// Whether a node's identity is gone, and with it all that its folder was worth.
+    fn is_lost(&self, index: usize) -> bool {
+        !self.fleet.place(index).folder.join("data").join("identity").exists()
+    }
+
+    fn folder_is_lost(&mut self, index: usize) {
+        if !self.lost.insert(index) {
+            return;
+        }
+        note(format!("node {}: its folder is gone, so it is stopped, and gets an empty one", self.id(index)));
+        if self.fleet.pid(index).is_some() {
+            // Without its folder it could acknowledge what no disk has. If it ended just now that is told as usual.
+            if let Err(failure) = self.fleet.kill(index) {
+                note(failure.text);
+            }
+        } else {
+            self.due.insert(index, Instant::now() + REPLACE_AFTER);
+        }
+    }
+
+    /// Makes an empty folder for a node, under a life later than each that anybody heard of; returns which.
+    fn replace_folder(&mut self, index: usize) -> Result<u64, Failure> {
+        let place = self.fleet.place(index).clone();
+        let others: Vec<Place> = (0..self.fleet.places().len())
+            .filter(|other| *other != index && !self.fleet.is_retired(*other) && !self.is_lost(*other))
+            .map(|other| self.fleet.place(other).clone())
+            .collect();
+        let addresses: Vec<String> = others.iter().map(|place| place.member.resp.clone()).collect();
+        let answers: Vec<Answer> = self.fleet.asking.ask_all(&addresses).into_iter().flatten().collect();
+        let told: Vec<&Answer> = answers.iter().collect();
+        let id = place.member.id;
+        let knows =
+            told.iter().any(|answer| best_view("catalog", &[answer]).is_some_and(|c| c.leader.is_some()));
+        let model = others.first().filter(|_| knows).ok_or_else(|| {
+            Failure::cannot("no other node has its folder and knows a leader; it is tried again")
+        })?;
+        // This program made or read the folder that is lost, so it knows the last life that anybody can have seen.
+        let heard = answers.iter().map(|answer| answer.next_life(id)).max().unwrap_or(1);
+        let incarnation = heard.max(place.member.incarnation + 1);
+        let newest =
+            answers.iter().max_by_key(|answer| answer.group("catalog").map_or(0, |group| group.applied));
+        let contacts: Vec<Member> = newest.into_iter().flat_map(|answer| &answer.nodes).map(member).collect();
+        let next = Member { incarnation, ..place.member.clone() };
+        cluster::put_remains_aside(&place)?;
+        let place = cluster::furnish(&model.folder, &next, &contacts)?.settle()?;
+        assert!(place.member.incarnation > self.fleet.place(index).member.incarnation, "no life comes twice");
+        self.fleet.replace(index, place);
+        Ok(incarnation)
+    }
+
+    /// Starts nodes whose folders have come: `keypact node add` made them.
+    fn adopt(&mut self) -> Result<(), Failure> {
+        for folder in cluster::node_folders(self.dir)? {
+            let known = (0..self.fleet.places().len())
+                .any(|index| !self.fleet.is_retired(index) && self.fleet.place(index).folder == folder);
+            if known {
+                continue;
+            }
+            let identity = keypact_server::peek_identity(&folder.join("data")).map_err(Failure::cannot)?;
+            let Some(identity) = identity else { continue };
+            let place = Place { member: identity.me().clone(), folder };
+            if !place.config().is_file() {
+                continue;
+            }
+            let index = self.fleet.add(place);
+            self.since.push((Instant::now(), BACK_OFF));
+            self.start(index, "has come, and was started")?;
+        }
+        Ok(())
+    }
+
+    /// Asks one node after another whether some of ours were removed from the cluster: then they are stopped.
+    fn find_removed(&mut self) {
+        let places = self.fleet.places().len();
+        let running = |index: &usize| self.fleet.pid(*index).is_some();
+        let Some(asked) = (0..places).map(|step| (self.turn + step) % places).find(running) else { return };
+        self.turn = asked + 1;
+        let Ok(answer) = self.fleet.asking.ask(&self.fleet.place(asked).member.resp) else { return };
+        for index in 0..places {
+            let Member { id, incarnation, .. } = self.fleet.place(index).member;
+            if self.fleet.is_retired(index) || !answer.is_gone(id, incarnation) {
+                continue;
+            }
+            note(format!("node {id} was removed from the cluster: it is stopped"));
+            self.due.remove(&index);
+            self.fleet.retire(index);
+            if self.fleet.pid(index).is_none() {
+                self.put_aside(index);
+            }
+        }
+    }
+
+    /// A removed node has stopped: nobody shall start it again.
+    fn put_aside(&mut self, index: usize) {
+        let place = self.fleet.place(index);
+        let aside = cluster::removed_folder(place);
+        match fs::rename(&place.folder, &aside) {
+            Ok(()) => note(format!("node {}: its folder is now {}", place.member.id, aside.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => note(format!("cannot put {} aside: {error}", place.folder.display())),
+        }
+    }
+}
+
+fn member(told: &crate::probe::Member) -> Member {
+    Member {
+        id: told.id,
+        incarnation: told.incarnation,
+        resp: told.resp.clone(),
+        peer: told.peer.clone(),
+        http: told.http.clone(),
+    }
+}
