@@ -249,10 +249,12 @@ impl Node {
             return Err(ChangeRefusal::NotMember { node: node.0 }.into());
         };
         let raft = &self.replicas[CATALOG_AT].raft;
-        let patience_ns = self.config.election_timeout_ms * 2 * 1_000_000;
+        let patience_ns = self.config.election_timeout_ms * 1_000_000;
+        // A connection that broke says so at once, a silence later.
         let heard = |id: NodeId| {
-            let mut peers = raft.peers();
-            id == self.config.id || peers.any(|p| p.id == id && p.heard_ns + patience_ns > context.now_ns)
+            let lately =
+                |heard_ns: u64| heard_ns + patience_ns > context.now_ns && self.reachable.contains(&id);
+            id == self.config.id || raft.peers().any(|peer| peer.id == id && lately(peer.heard_ns))
         };
         let voters = raft.membership().members().iter().filter(|m| m.seat.votes() && m.id != node);
         let voters: Vec<NodeId> = voters.map(|member| member.id).collect();

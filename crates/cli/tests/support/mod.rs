@@ -113,7 +113,7 @@ impl Up {
     pub fn start(dir: &Path, port: u16, more: &[&str]) -> Up {
         let mut command = keypact();
         command.arg("up").arg("--json").arg("--dir").arg(dir).args(more).process_group(0);
-        if !dir.join("node-1").exists() {
+        if std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none()) {
             command.args(["--port", &port.to_string()]);
         }
         let mut child =
