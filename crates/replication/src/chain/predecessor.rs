@@ -153,10 +153,16 @@ impl Chain {
         let (base, last) = (self.tail.base(), self.tail.last());
         let (watermark, commit, epoch) = (self.watermark(), self.commit, self.epoch);
         let Some(successor) = &mut self.successor else { return };
-        let Some(mut next) = successor.next else { return };
         if successor.outgoing.is_some() {
-            return;
+            if successor.received < base.index {
+                return;
+            }
+            // It says that it has as much as the checkpoint; that this was installed was said in an answer that is late, or lost. Asked
+            // again, this member would want a newer checkpoint to send, and with nothing committed meanwhile there is none (seed 40156).
+            successor.outgoing = None;
+            successor.go_on_after(successor.received);
         }
+        let Some(mut next) = successor.next else { return };
         if next <= base.index {
             assert!(
                 successor.state == MemberState::Syncing || successor.floor > 0,
