@@ -27,7 +27,7 @@ impl Store for Nothing {
 struct Effects<R> {
     appends: VecDeque<R>,
     sends: Vec<(GroupId, Message)>,
-    proofs: Vec<u64>,
+    proofs: Vec<(u64, u64)>,
     answers: usize,
 }
 
@@ -46,8 +46,8 @@ impl<R> Outlet<R> for Effects<R> {
         self.sends.push((to, message));
     }
 
-    fn prove(&mut self, token: u64) {
-        self.proofs.push(token);
+    fn prove(&mut self, epoch: u64, token: u64) {
+        self.proofs.push((epoch, token));
     }
 
     fn answer(&mut self, _request: RequestId, _outcome: Outcome) {
@@ -68,8 +68,11 @@ struct System {
 
 impl System {
     fn new() -> System {
-        let participant =
-            |group| Participant::new(ParticipantConfig::new(GroupId(group)), ParticipantTable::new(4_096));
+        let participant = |group| {
+            let config = ParticipantConfig::new(GroupId(group));
+            let table = ParticipantTable::new(config.table_limits());
+            Participant::new(config, table)
+        };
         let mut system = System {
             coordinator: Coordinator::new(CoordinatorConfig::new(C), CoordinatorTable::default(), 1),
             participants: vec![participant(2), participant(3)],
@@ -104,8 +107,8 @@ impl System {
                 while let Some(record) = out.appends.pop_front() {
                     let _: Effect = participant.handle(Input::Applied(record), 0, &mut Nothing, out);
                 }
-                for token in std::mem::take(&mut out.proofs) {
-                    let _: Effect = participant.handle(Input::Proven { token }, 0, &mut Nothing, out);
+                for (epoch, token) in std::mem::take(&mut out.proofs) {
+                    let _: Effect = participant.handle(Input::Proven { epoch, token }, 0, &mut Nothing, out);
                 }
                 for (_, message) in std::mem::take(&mut out.sends) {
                     quiet = false;

@@ -10,7 +10,7 @@
 //! | `durable c1 ..` | the log has what was appended |
 //! | `prove p3` | the log says that p3 still leads |
 //! | `settle` | delivers, logs and proves until all is quiet |
-//! | `tick 200ms` | time goes on by steps of 10 ms; nothing else does |
+//! | `tick 200ms [p2 ..]` | time goes on by steps of 10 ms; nothing else does; only these notice |
 //! | `crash c1`, `lead c1` | the replica is gone, with what was not durable; a new one leads the next epoch |
 //! | `resolve p2 commit\|abort` | a person decides what is in doubt there |
 //! | `state` | who is in doubt, what is locked, what the lists are |
@@ -47,7 +47,7 @@ impl Store for Lists {
 struct Effects<R> {
     appends: Vec<R>,
     sends: Vec<(GroupId, Message)>,
-    proofs: Vec<u64>,
+    proofs: Vec<(u64, u64)>,
     answers: Vec<(RequestId, Outcome)>,
 }
 
@@ -66,8 +66,8 @@ impl<R> Outlet<R> for Effects<R> {
         self.sends.push((to, message));
     }
 
-    fn prove(&mut self, token: u64) {
-        self.proofs.push(token);
+    fn prove(&mut self, epoch: u64, token: u64) {
+        self.proofs.push((epoch, token));
     }
 
     fn answer(&mut self, request: RequestId, outcome: Outcome) {
@@ -91,7 +91,7 @@ struct Seat {
     participant: Participant,
     lists: Lists,
     log: Log<ParticipantRecord>,
-    proofs: Vec<u64>,
+    proofs: Vec<(u64, u64)>,
 }
 
 const C1: GroupId = GroupId(1);
@@ -121,11 +121,11 @@ fn say(message: &Message) -> String {
         Body::Prepare { .. } => "Prepare".into(),
         Body::Once { .. } => "Once".into(),
         Body::Vote { vote: Vote::Yes, .. } => "Vote Yes".into(),
-        Body::Vote { epoch, vote: Vote::ReadOnly { answer } } => {
-            format!("Vote ReadOnly {:?} in epoch {epoch}", &answer[..])
+        Body::Vote { epoch, vote: Vote::ReadOnly { answer, serial } } => {
+            format!("Vote ReadOnly {:?}, lock {epoch}.{serial}", &answer[..])
         }
         Body::Vote { vote: Vote::No { why }, .. } => format!("Vote No: {why:?}"),
-        Body::Confirm { epoch } => format!("Confirm epoch {epoch}"),
+        Body::Confirm { epoch, serial } => format!("Confirm lock {epoch}.{serial}"),
         Body::Confirmed { held, .. } => format!("Confirmed held={held}"),
         Body::Applied { answer } => format!("Applied {:?}", answer.as_ref().map(|answer| answer.to_vec())),
         Body::Outcome { commit } => format!("Outcome {}", if *commit { "commit" } else { "abort" }),
@@ -162,6 +162,10 @@ impl Stage {
                 }
                 Outcome::NotApplied { why } => format!("not applied: {why:?}"),
                 Outcome::Uncertain => "uncertain".into(),
+                Outcome::ByHand { participants } => {
+                    let names: Vec<String> = participants.into_iter().map(name).collect();
+                    format!("torn by hand at {}", names.join(" "))
+                }
             };
             self.lines.push(format!("{request}: {text}"));
         }
@@ -236,8 +240,8 @@ impl Stage {
     }
 
     fn prove(&mut self, group: GroupId) {
-        for token in std::mem::take(&mut self.seats.get_mut(&group).expect("it is there").proofs) {
-            self.take_part(group, Input::Proven { token });
+        for (epoch, token) in std::mem::take(&mut self.seats.get_mut(&group).expect("it is there").proofs) {
+            self.take_part(group, Input::Proven { epoch, token });
         }
     }
 
@@ -257,7 +261,9 @@ impl Stage {
             let mut log = self.seats.remove(&group).map_or_else(Log::default, |seat| seat.log);
             log.epoch += 1;
             let (epoch, durable) = (log.epoch, log.durable.clone());
-            let participant = Participant::new(ParticipantConfig::new(group), ParticipantTable::new(16));
+            let config = ParticipantConfig { max_finished: 16, ..ParticipantConfig::new(group) };
+            let table = ParticipantTable::new(config.table_limits());
+            let participant = Participant::new(config, table);
             self.seats.insert(group, Seat { participant, lists: Lists::default(), log, proofs: Vec::new() });
             for record in durable {
                 self.take_part(group, Input::Applied(record));
@@ -392,11 +398,15 @@ impl Stage {
             }
             ("prove", [each]) => self.prove(group(each)?),
             ("settle", []) => self.settle(),
-            ("tick", [time]) => {
+            ("tick", [time, only @ ..]) => {
+                let only = only.iter().map(|name| group(name)).collect::<Result<Vec<_>, _>>()?;
                 let ms = time.strip_suffix("ms").and_then(|ms| ms.parse::<u64>().ok()).ok_or("200ms")?;
                 for _ in 0..ms / 10 {
                     self.now_ns += 10_000_000;
                     for group in self.groups() {
+                        if !only.is_empty() && !only.contains(&group) {
+                            continue;
+                        }
                         if group == C1 {
                             self.coordinate(Input::Tick)
                         } else {

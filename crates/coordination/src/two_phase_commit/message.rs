@@ -87,7 +87,7 @@ impl Work {
     }
 }
 
-/// Why a participant does not take part in an attempt. In every case it has applied nothing, and won't.
+/// Why a participant does not take part in an attempt. But for [`Refusal::ByHand`] it has applied nothing, and won't.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// Another transaction holds a key. No-wait: the coordinator may try again.
@@ -100,6 +100,23 @@ pub enum Refusal {
     TooLarge,
     /// A later attempt is known here, or the transaction is older than what is remembered. Final.
     Stale,
+    /// So many coordinators are known here that no other is taken. Final.
+    TooManyCoordinators,
+    /// A person has committed an attempt of this transaction here: it is applied here, whatever the others do. Final.
+    ByHand,
+}
+
+impl Refusal {
+    /// All, in the order of their codes on the wire.
+    const ALL: [Refusal; 7] = [
+        Refusal::Locked,
+        Refusal::Overloaded,
+        Refusal::Inadmissible,
+        Refusal::TooLarge,
+        Refusal::Stale,
+        Refusal::TooManyCoordinators,
+        Refusal::ByHand,
+    ];
 }
 
 impl Refusal {
@@ -119,6 +136,9 @@ pub enum Vote {
     ReadOnly {
         /// The store's answer.
         answer: Bytes,
+        /// Names this hold of the locks, and no other in the participant's epoch. A late copy of [`Body::Prepare`] can take locks that
+        /// had run out once more, for the same attempt; in between, others may have written.
+        serial: u64,
     },
     /// It does not take part.
     No {
@@ -158,10 +178,12 @@ pub enum Body {
         /// Its vote.
         vote: Vote,
     },
-    /// Coordinator to a read-only participant: all votes are in; do you still hold your locks, in the epoch in which you voted?
+    /// Coordinator to a read-only participant: all votes are in; do you still hold just those locks, in the epoch in which you voted?
     Confirm {
         /// The participant's epoch when it voted.
         epoch: u64,
+        /// The vote's.
+        serial: u64,
     },
     /// The answer.
     Confirmed {
@@ -179,6 +201,8 @@ pub enum Body {
         /// The store's answer; `None` if it is no longer remembered.
         answer: Option<Bytes>,
     },
+    /// Participant to coordinator, which says that this attempt is committed: a person has aborted it here.
+    Contradicted,
     /// A participant in doubt to the coordinator, or to another writer: what became of it?
     Inquire,
     /// The answer, from whoever knows it for certain.
@@ -206,9 +230,10 @@ impl Wire for Message {
                 out.extend_from_slice(&epoch.to_le_bytes());
                 put_vote(vote, out);
             }
-            Body::Confirm { epoch } => {
+            Body::Confirm { epoch, serial } => {
                 out.push(3);
                 out.extend_from_slice(&epoch.to_le_bytes());
+                out.extend_from_slice(&serial.to_le_bytes());
             }
             Body::Confirmed { epoch, held } => {
                 out.push(4);
@@ -226,6 +251,7 @@ impl Wire for Message {
                 out.push(9);
                 out.push(u8::from(*commit));
             }
+            Body::Contradicted => out.push(10),
         }
     }
 
@@ -236,13 +262,14 @@ impl Wire for Message {
             0 => Body::Prepare { writers: reader.groups()?, work: reader.work()? },
             1 => Body::Once { work: reader.work()? },
             2 => Body::Vote { epoch: reader.count()?, vote: vote(&mut reader)? },
-            3 => Body::Confirm { epoch: reader.count()? },
+            3 => Body::Confirm { epoch: reader.count()?, serial: reader.count()? },
             4 => Body::Confirmed { epoch: reader.count()?, held: reader.bool()? },
             5 => Body::Commit,
             6 => Body::Abort,
             7 => Body::Applied { answer: reader.option()? },
             8 => Body::Inquire,
             9 => Body::Outcome { commit: reader.bool()? },
+            10 => Body::Contradicted,
             _ => return Err(DecodeError::new("a kind of message")),
         };
         reader.end(Message { attempt, body })
@@ -252,9 +279,10 @@ impl Wire for Message {
 fn put_vote(vote: &Vote, out: &mut Vec<u8>) {
     match vote {
         Vote::Yes => out.push(0),
-        Vote::ReadOnly { answer } => {
+        Vote::ReadOnly { answer, serial } => {
             out.push(1);
             put_bytes(answer, out);
+            out.extend_from_slice(&serial.to_le_bytes());
         }
         Vote::No { why } => {
             out.push(2);
@@ -266,16 +294,9 @@ fn put_vote(vote: &Vote, out: &mut Vec<u8>) {
 fn vote(reader: &mut Reader) -> Result<Vote, DecodeError> {
     Ok(match reader.u8()? {
         0 => Vote::Yes,
-        1 => Vote::ReadOnly { answer: reader.bytes()? },
+        1 => Vote::ReadOnly { answer: reader.bytes()?, serial: reader.count()? },
         2 => {
-            let refusals = [
-                Refusal::Locked,
-                Refusal::Overloaded,
-                Refusal::Inadmissible,
-                Refusal::TooLarge,
-                Refusal::Stale,
-            ];
-            let why = refusals.get(usize::from(reader.u8()?)).ok_or(DecodeError::new("a refusal"))?;
+            let why = Refusal::ALL.get(usize::from(reader.u8()?)).ok_or(DecodeError::new("a refusal"))?;
             Vote::No { why: *why }
         }
         _ => return Err(DecodeError::new("a vote")),

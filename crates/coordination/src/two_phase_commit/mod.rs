@@ -52,14 +52,14 @@ mod wire;
 use bytes::Bytes;
 use keypact_protocol::{GroupId, RequestId};
 
-pub use config::{ConfigError, CoordinatorConfig, ParticipantConfig};
+pub use config::{ConfigError, CoordinatorConfig, ParticipantConfig, TableLimits};
 pub use coordinator::{
     Committed, Coordinator, CoordinatorCounters, CoordinatorTable, Decision, Outcome, Part, Why,
 };
 pub use locks::Locks;
 pub use message::{Attempt, Body, Lock, Message, Mode, Refusal, TransactionId, Vote, Work};
 pub use participant::{
-    Effect, End, Finished, InDoubt, Participant, ParticipantCounters, ParticipantTable, Prepared,
+    Blocker, Effect, End, Finished, InDoubt, Participant, ParticipantCounters, ParticipantTable, Prepared,
     ResolveError,
 };
 pub use record::{CoordinatorBody, CoordinatorRecord, ParticipantBody, ParticipantRecord};
@@ -83,8 +83,10 @@ pub enum Input<R> {
         /// What.
         message: Message,
     },
-    /// This replica's epoch was still the log's newest at some moment after [`Outlet::prove`].
+    /// This epoch was still the log's newest at some moment after [`Outlet::prove`].
     Proven {
+        /// As it was asked. What was asked in another epoch is void, so that an answer that comes late proves nothing in the next.
+        epoch: u64,
         /// As it was asked.
         token: u64,
     },
@@ -101,8 +103,9 @@ pub trait Outlet<R> {
     /// Says something to whoever leads that group. May be lost.
     fn send(&mut self, to: GroupId, message: Message);
 
-    /// Asks the log whether this replica's epoch is still the newest; [`Input::Proven`] if it is. May be lost.
-    fn prove(&mut self, token: u64);
+    /// Asks the log whether this epoch, which is the replica's, is still the newest; [`Input::Proven`] if it is. May be lost; the same is then
+    /// asked again.
+    fn prove(&mut self, epoch: u64, token: u64);
 
     /// Answers a request that was begun here.
     fn answer(&mut self, request: RequestId, outcome: Outcome);

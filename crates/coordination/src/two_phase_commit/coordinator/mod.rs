@@ -26,7 +26,7 @@ pub struct Part {
     pub work: Work,
 }
 
-/// What a client is told: one of three.
+/// What a client is told: one of three, unless a person has torn it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// Applied everywhere; the participants' answers in the order of the parts. `None` where an answer was no longer remembered.
@@ -41,6 +41,11 @@ pub enum Outcome {
     },
     /// This coordinator can't say. It is atomic all the same: all of it or nothing.
     Uncertain,
+    /// At these participants a person has decided, and otherwise than the coordinator: what they have differs from what the others have.
+    ByHand {
+        /// Which.
+        participants: Vec<GroupId>,
+    },
 }
 
 /// Why nothing was applied.
@@ -82,6 +87,8 @@ pub struct CoordinatorCounters {
     pub not_applied: u64,
     /// Clients told that it is not known.
     pub uncertain: u64,
+    /// Participants at which a person had decided otherwise.
+    pub by_hand: u64,
     /// Attempts aborted because a read-only participant no longer held its locks.
     pub not_held: u64,
     /// Attempts aborted because votes were missing in time.
@@ -113,6 +120,15 @@ enum Phase {
     Pausing { until_ns: u64 },
 }
 
+/// A vote for an attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Voted {
+    /// The participant's epoch.
+    epoch: u64,
+    /// A reader's: which hold of its locks it was.
+    serial: u64,
+}
+
 /// One participant of a transaction under way.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Member {
@@ -120,11 +136,13 @@ struct Member {
     /// Empty where an earlier leader's commit was taken over.
     work: Option<Work>,
     writes: bool,
-    /// The participant's epoch when it voted for the present attempt.
-    voted: Option<u64>,
+    /// Its vote for the present attempt.
+    voted: Option<Voted>,
     confirmed: bool,
-    /// It has applied its part, or read it.
+    /// It has applied its part, or read it, or never will, as a person has decided.
     done: bool,
+    /// A person has aborted it there.
+    by_hand: bool,
     answer: Option<Bytes>,
 }
 
@@ -243,6 +261,7 @@ impl Coordinator {
             voted: None,
             confirmed: false,
             done: false,
+            by_hand: false,
             answer: None,
         });
         let active = Active {
@@ -261,12 +280,12 @@ impl Coordinator {
 
     fn is_malformed(&self, parts: &[Part]) -> bool {
         let twice = |at: usize, part: &Part| parts[..at].iter().any(|p| p.participant == part.participant);
+        let too_large = |work: &Work| {
+            work.locks.len() > self.config.max_locks || work.size_bytes() > self.config.max_work_bytes
+        };
         parts.is_empty()
             || parts.len() > self.config.max_participants
-            || parts
-                .iter()
-                .enumerate()
-                .any(|(at, part)| twice(at, part) || part.work.size_bytes() > self.config.max_work_bytes)
+            || parts.iter().enumerate().any(|(at, part)| twice(at, part) || too_large(&part.work))
     }
 
     /// Takes one input; returns what a record has come to.
@@ -355,6 +374,7 @@ impl Coordinator {
             voted: None,
             confirmed: false,
             done: false,
+            by_hand: false,
             answer: None,
         };
         let mut active = BTreeMap::new();
@@ -394,7 +414,8 @@ impl Coordinator {
         match body {
             Body::Vote { epoch, vote } => self.on_vote(from, attempt, epoch, vote, now_ns, out),
             Body::Confirmed { held, .. } => self.on_confirmed(from, attempt, held, now_ns, out),
-            Body::Applied { answer } => self.on_applied(from, attempt, answer, out),
+            Body::Applied { answer } => self.on_applied(from, attempt, answer, false, out),
+            Body::Contradicted => self.on_applied(from, attempt, None, true, out),
             Body::Inquire => self.on_inquire(from, attempt, out),
             // What coordinators say.
             _ => self.counters.stale += 1,
@@ -501,16 +522,16 @@ impl Coordinator {
                 self.refused(attempt.transaction, from, why, now_ns, out);
             }
             (Phase::Voting { .. }, vote) => {
-                let answer = match vote {
-                    Vote::ReadOnly { answer } => Some(answer),
-                    _ => None,
+                let (answer, serial) = match vote {
+                    Vote::ReadOnly { answer, serial } => (Some(answer), serial),
+                    _ => (None, 0),
                 };
                 if member.voted.is_some() || member.writes == answer.is_some() {
                     // Said before; or a writer that claims to read, or the other way round.
                     self.counters.stale += u64::from(member.voted.is_none());
                     return;
                 }
-                member.voted = Some(epoch);
+                member.voted = Some(Voted { epoch, serial });
                 member.answer = answer;
                 if active.members.iter().all(|member| member.voted.is_some()) {
                     self.confirm(attempt.transaction, now_ns, out);

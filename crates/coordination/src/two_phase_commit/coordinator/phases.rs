@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use keypact_protocol::{GroupId, Plant, planted};
 
-use super::{Active, Coordinator, Outcome, Phase, Why};
+use super::{Active, Coordinator, Outcome, Phase, Voted, Why};
 use crate::two_phase_commit::Outlet;
 use crate::two_phase_commit::config::ms;
 use crate::two_phase_commit::message::{Attempt, Body, Message, Refusal, TransactionId};
@@ -41,7 +41,8 @@ impl Active {
                     Body::Prepare { writers: writers.clone(), work: work() }
                 }
                 Phase::Confirming { .. } if !member.writes && !member.confirmed => {
-                    Body::Confirm { epoch: member.voted.expect("all have voted") }
+                    let Voted { epoch, serial } = member.voted.expect("all have voted");
+                    Body::Confirm { epoch, serial }
                 }
                 Phase::Committed if member.writes && !member.done => Body::Commit,
                 _ => continue,
@@ -159,11 +160,13 @@ impl Coordinator {
         self.enter(transaction, Phase::Committed, now_ns, out);
     }
 
+    /// A participant has applied its part; or, `by_hand`, a person has aborted what is committed, and it never will.
     pub(super) fn on_applied(
         &mut self,
         from: GroupId,
         attempt: Attempt,
         answer: Option<Bytes>,
+        by_hand: bool,
         out: &mut impl Outlet<CoordinatorRecord>,
     ) {
         let leading = self.leading.as_mut().expect("followers hear nothing");
@@ -174,7 +177,7 @@ impl Coordinator {
         // One phase: an earlier attempt may have been run after all, once; its answer is the transaction's, whichever attempt it was.
         let counts = match active.phase {
             Phase::Committed => active.attempt == attempt,
-            Phase::Once | Phase::Pausing { .. } => active.members.len() == 1,
+            Phase::Once | Phase::Pausing { .. } => active.members.len() == 1 && !by_hand,
             _ => false,
         };
         let member = active.members.iter_mut().find(|member| member.participant == from);
@@ -183,7 +186,9 @@ impl Coordinator {
             return;
         };
         member.done = true;
+        member.by_hand = by_hand;
         member.answer = answer;
+        self.counters.by_hand += u64::from(by_hand);
         if active.members.iter().all(|member| member.done || !member.writes || active.phase == Phase::Once) {
             self.finish(attempt.transaction, out);
         }
@@ -202,9 +207,14 @@ impl Coordinator {
             let body = CoordinatorBody::End { transaction };
             out.append(CoordinatorRecord { epoch: leading.epoch, body });
         }
-        if let Some(request) = active.request {
+        let Some(request) = active.request else { return };
+        let torn = active.members.iter().filter(|member| member.by_hand);
+        let participants: Vec<GroupId> = torn.map(|member| member.participant).collect();
+        if participants.is_empty() {
             let answers = active.members.into_iter().map(|member| member.answer).collect();
             out.answer(request, Outcome::Committed { answers });
+        } else {
+            out.answer(request, Outcome::ByHand { participants });
         }
     }
 
@@ -222,6 +232,9 @@ impl Coordinator {
             return self.end_uncertain(transaction, out);
         }
         self.abort_attempt(transaction, out);
+        if why == Refusal::ByHand {
+            return self.end_by_hand(transaction, participant, out);
+        }
         let number = self.active(transaction).attempt.number;
         let until_ns = now_ns + self.pause_ns(number);
         assert!(number <= self.config.max_attempts, "attempts are limited");
@@ -230,6 +243,22 @@ impl Coordinator {
             active.phase = Phase::Pausing { until_ns };
         } else {
             self.give_up(transaction, Why::Refused { participant, why }, out);
+        }
+    }
+
+    /// The transaction is aborted, and a person has committed it at this participant.
+    fn end_by_hand(
+        &mut self,
+        transaction: TransactionId,
+        participant: GroupId,
+        out: &mut impl Outlet<CoordinatorRecord>,
+    ) {
+        self.counters.by_hand += 1;
+        assert!(self.table.committed_of(transaction).is_none(), "what is committed is not aborted");
+        let leading = self.leading.as_mut().expect("only leaders have anything under way");
+        let active = leading.active.remove(&transaction).expect("it is under way");
+        if let Some(request) = active.request {
+            out.answer(request, Outcome::ByHand { participants: Vec::from([participant]) });
         }
     }
 

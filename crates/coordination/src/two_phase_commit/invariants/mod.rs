@@ -6,7 +6,7 @@ mod exclusive;
 
 use keypact_protocol::GroupId;
 
-use super::{Attempt, Decision, Effect, ParticipantTable};
+use super::{Attempt, CoordinatorTable, Decision, Effect, ParticipantTable};
 
 use agreement::Agreement;
 use decided_first::DecidedFirst;
@@ -28,14 +28,26 @@ pub struct TwoPhaseCommitInvariants {
 }
 
 impl TwoPhaseCommitInvariants {
-    /// A coordinator's log has come to this.
-    pub fn decided(&mut self, decision: &Decision) {
-        if let Decision::Committed { attempt } = decision {
-            self.decided_first.decided(*attempt);
+    /// A coordinator's log has come to this; its table as it is after it.
+    ///
+    /// # Errors
+    /// [`Violation`]: the first property that does not hold.
+    pub fn decided(
+        &mut self,
+        group: GroupId,
+        decision: &Decision,
+        table: &CoordinatorTable,
+    ) -> Result<(), Violation> {
+        let Decision::Committed { attempt } = decision else { return Ok(()) };
+        if attempt.transaction.coordinator != group {
+            return Err(violation("decided-once", group, *attempt, "decided by another coordinator"));
         }
+        let committed = table.committed_of(attempt.transaction).expect("the table is shown after the record");
+        self.decided_first.decided(committed)?;
+        self.agreement.committed(group, *attempt)
     }
 
-    /// A participant's log has come to this.
+    /// A participant's log has come to this; its table as it is after it. What a person has decided is judged by nobody.
     ///
     /// # Errors
     /// [`Violation`]: the first property that does not hold.
@@ -46,19 +58,24 @@ impl TwoPhaseCommitInvariants {
         table: &ParticipantTable,
     ) -> Result<(), Violation> {
         match effect {
-            Effect::Prepared { attempt } => exclusive::check(group, *attempt, table),
-            Effect::Finished { by_hand: true, .. } => Ok(()),
+            Effect::Void | Effect::Led { .. } | Effect::Finished { by_hand: true, .. } => Ok(()),
+            Effect::Prepared { attempt } => {
+                self.decided_first.promised(group, *attempt);
+                exclusive::promised(group, *attempt, table)
+            }
             Effect::Finished { attempt, answer, .. } => {
                 assert!(
                     table.prepared_of(attempt.transaction).is_none(),
                     "the table is shown after the record"
                 );
-                if answer.is_some() {
-                    self.decided_first.committed(group, *attempt)?;
-                }
+                self.decided_first.ended(group, *attempt, answer.is_some())?;
                 self.agreement.ended(group, *attempt, answer.is_some())
             }
-            _ => Ok(()),
+            Effect::Ran { attempt, work, .. } => {
+                exclusive::check(group, *attempt, work, table)?;
+                self.agreement.ended(group, *attempt, true)
+            }
+            Effect::Refused { attempt } => self.agreement.refused(group, *attempt),
         }
     }
 

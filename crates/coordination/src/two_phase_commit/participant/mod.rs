@@ -13,7 +13,7 @@ use keypact_protocol::{GroupId, Plant, planted};
 
 pub use table::{Effect, End, Finished, ParticipantTable, Prepared};
 
-use self::reads::{Proof, Reading};
+use self::reads::Reads;
 use super::config::{ParticipantConfig, ms};
 use super::locks::Locks;
 use super::message::{Attempt, Body, Message, Mode, Refusal, TransactionId, Vote};
@@ -47,7 +47,9 @@ pub struct ParticipantCounters {
     pub ran_once: u64,
     /// Read locks that ran out.
     pub reads_expired: u64,
-    /// Outcomes that contradict what a person had decided.
+    /// Confirmations refused, because the locks had run out and a late copy of the question had taken them again.
+    pub revived: u64,
+    /// Messages that contradict what a person had decided here; copies count, too.
     pub contradicted: u64,
 }
 
@@ -92,11 +94,18 @@ pub struct InDoubt {
 struct Leading {
     epoch: u64,
     locks: Locks,
-    reads: BTreeMap<TransactionId, Reading>,
+    reads: Reads,
     appending: BTreeMap<TransactionId, (Attempt, Appending)>,
     doubts: BTreeMap<TransactionId, Doubt>,
-    proofs: BTreeMap<u64, Proof>,
-    next_token: u64,
+}
+
+/// What stands in the way of a command that is not part of a transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blocker {
+    /// This transaction holds the key. It has to wait before it is proposed.
+    Transaction(TransactionId),
+    /// Not known: this replica does not lead, or its epoch's first record is not applied yet, so it has no locks. Nothing may be proposed here.
+    NotLeading,
 }
 
 /// One replica of a participant.
@@ -142,10 +151,11 @@ impl Participant {
         self.counters
     }
 
-    /// Who stands in the way of a command that is not part of a transaction; it has to wait before it is proposed. `None` at a follower.
+    /// What stands in the way of a command that is not part of a transaction; `None` if it may be proposed now.
     #[must_use]
-    pub fn blocked_by(&self, key: &[u8], mode: Mode) -> Option<TransactionId> {
-        self.leading.as_ref()?.locks.conflict(None, key, mode)
+    pub fn blocked_by(&self, key: &[u8], mode: Mode) -> Option<Blocker> {
+        let Some(leading) = &self.leading else { return Some(Blocker::NotLeading) };
+        leading.locks.conflict(None, key, mode).map(Blocker::Transaction)
     }
 
     /// Keys locked here; 0 at a follower.
@@ -184,6 +194,9 @@ impl Participant {
         if !leading.doubts.contains_key(&transaction) {
             return Err(ResolveError::NotInDoubt);
         }
+        if leading.appending.contains_key(&transaction) {
+            return Err(ResolveError::OutcomeOnItsWay);
+        }
         let prepared = self.table.prepared_of(transaction).expect("only promises are in doubt");
         let attempt = prepared.attempt;
         assert!(attempt.transaction == transaction, "a promise stands under its transaction");
@@ -196,7 +209,7 @@ impl Participant {
     pub fn next_tick_ns(&self) -> Option<u64> {
         let leading = self.leading.as_ref()?;
         let doubts = leading.doubts.values().map(|doubt| doubt.ask_at_ns);
-        doubts.chain(leading.reads.values().map(|reading| reading.expires_ns)).min()
+        doubts.chain(leading.reads.next_tick_ns()).min()
     }
 
     /// Takes one input; returns what a record has come to.
@@ -212,7 +225,7 @@ impl Participant {
             Input::Follow => self.step_down(),
             Input::Applied(record) => return self.apply(record, now_ns, store, out),
             Input::Message { from, message } => self.hear(from, message, now_ns, store, out),
-            Input::Proven { token } => self.proven(token, out),
+            Input::Proven { epoch, token } => self.proven(epoch, token, out),
             Input::Tick => self.tick(now_ns, out),
         }
         Effect::Void
@@ -248,14 +261,16 @@ impl Participant {
             Body::Prepare { writers, work } => {
                 self.on_prepare(from, attempt, writers, work, now_ns, store, out)
             }
-            Body::Once { work } => self.on_once(from, attempt, work, store, out),
-            Body::Confirm { epoch } => self.on_confirm(from, attempt, epoch, out),
+            Body::Once { work } => self.on_once(from, attempt, work, now_ns, store, out),
+            Body::Confirm { epoch, serial } => self.on_confirm(from, attempt, epoch, serial, out),
             Body::Commit => self.on_commit(from, attempt, out),
             Body::Abort => self.on_abort(attempt, out),
             Body::Inquire => self.on_inquire(from, attempt, out),
             Body::Outcome { commit } => self.on_outcome(from, attempt, commit, out),
             // What participants say to coordinators.
-            Body::Vote { .. } | Body::Confirmed { .. } | Body::Applied { .. } => self.counters.stale += 1,
+            Body::Vote { .. } | Body::Confirmed { .. } | Body::Applied { .. } | Body::Contradicted => {
+                self.counters.stale += 1;
+            }
         }
     }
 
@@ -312,15 +327,8 @@ impl Participant {
             assert!(before.is_none(), "one promise of a transaction");
         }
         assert!(locks.holders() == doubts.len(), "promises, and nothing else, hold locks at the beginning");
-        self.leading = Some(Leading {
-            epoch,
-            locks,
-            reads: BTreeMap::new(),
-            appending: BTreeMap::new(),
-            doubts,
-            proofs: BTreeMap::new(),
-            next_token: 1,
-        });
+        self.leading =
+            Some(Leading { epoch, locks, reads: Reads::default(), appending: BTreeMap::new(), doubts });
     }
 
     /// The leader's part once its own record is applied: what it says from here on stands in the log.
@@ -383,8 +391,12 @@ impl Participant {
                 out.send(to, Message { attempt, body });
             }
             (_, Effect::Void) => {
-                // So many others ended meanwhile that this one counts as forgotten. Whoever asks again is told so.
-                assert!(self.table.is_forgotten(transaction), "a leader appends only what is not over");
+                // So many others ended meanwhile that this one counts as forgotten, or other coordinators took the last places. Whoever asks
+                // again is told so.
+                assert!(
+                    self.table.is_forgotten(transaction) || !self.table.has_room_for(coordinator),
+                    "a leader appends only what is not over"
+                );
                 leading.locks.release(transaction);
                 self.counters.stale += 1;
             }
@@ -433,19 +445,14 @@ impl Participant {
             leading.doubts.len() == self.table.prepared_len(),
             "every promise is in doubt, and nothing else"
         );
-        assert!(leading.reads.len() <= self.config.max_transactions, "reads are limited");
+        leading.reads.assert_invariants(self.config.max_transactions);
         assert!(leading.appending.len() <= 2 * self.config.max_transactions, "what is appended is limited");
-        let may_hold = leading.doubts.len() + leading.reads.len() + leading.appending.len();
+        let may_hold = leading.doubts.len() + leading.reads.holding_len() + leading.appending.len();
         assert!(leading.locks.holders() <= may_hold, "only what is under way holds locks");
     }
 }
 
 impl Leading {
-    fn token(&mut self) -> u64 {
-        self.next_token += 1;
-        self.next_token
-    }
-
     /// Appends an outcome, unless one is on its way.
     fn append_finish(
         &mut self,
@@ -483,6 +490,8 @@ pub enum ResolveError {
     NotLeader,
     /// The transaction is not in doubt here.
     NotInDoubt,
+    /// Its outcome was told, or decided by hand, and is on its way into the log.
+    OutcomeOnItsWay,
 }
 
 impl core::fmt::Display for ResolveError {
@@ -490,6 +499,9 @@ impl core::fmt::Display for ResolveError {
         f.write_str(match self {
             ResolveError::NotLeader => "this replica does not lead; nothing has changed",
             ResolveError::NotInDoubt => "the transaction is not in doubt here; nothing has changed",
+            ResolveError::OutcomeOnItsWay => {
+                "the transaction's outcome is on its way into the log; nothing has changed"
+            }
         })
     }
 }

@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use keypact_protocol::{DecodeError, GroupId, Plant, planted};
 
-use crate::two_phase_commit::Store;
 use crate::two_phase_commit::message::{Attempt, TransactionId, Work};
 use crate::two_phase_commit::record::{ParticipantBody, ParticipantRecord};
 use crate::two_phase_commit::wire::{Reader, put_attempt, put_groups, put_length, put_option, put_work};
+use crate::two_phase_commit::{Store, TableLimits};
 
 /// A promise that stands in the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,6 +73,8 @@ pub enum Effect {
     Ran {
         /// Which attempt.
         attempt: Attempt,
+        /// What was run.
+        work: Work,
         /// The store's answer.
         answer: Bytes,
     },
@@ -88,23 +90,23 @@ pub enum Effect {
 /// Invariants: what is prepared is later than what has ended of the same transaction, which was then aborted; `finished` of a coordinator begins after `forgotten`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParticipantTable {
-    max_finished: usize,
+    limits: TableLimits,
     epoch: u64,
     prepared: BTreeMap<TransactionId, Prepared>,
     finished: BTreeMap<TransactionId, Finished>,
-    /// How many are in `finished`, by coordinator.
+    /// How many are in `finished`, by coordinator; of every coordinator that ever had a transaction here.
     remembered: BTreeMap<GroupId, usize>,
     /// The newest transaction that was dropped from `finished`, by coordinator: it and all before are refused.
     forgotten: BTreeMap<GroupId, TransactionId>,
 }
 
 impl ParticipantTable {
-    /// Before the first record; remembers so many finished transactions of each coordinator.
+    /// Before the first record.
     #[must_use]
-    pub fn new(max_finished: usize) -> ParticipantTable {
-        assert!(max_finished > 0, "validate refuses a memory of nothing");
+    pub fn new(limits: TableLimits) -> ParticipantTable {
+        assert!(limits.finished > 0 && limits.coordinators > 0, "validate refuses a memory of nothing");
         ParticipantTable {
-            max_finished,
+            limits,
             epoch: 0,
             prepared: BTreeMap::new(),
             finished: BTreeMap::new(),
@@ -148,6 +150,19 @@ impl ParticipantTable {
         self.forgotten.get(&transaction.coordinator).is_some_and(|newest| transaction <= *newest)
     }
 
+    /// Whether transactions of this coordinator can be taken: what it has finished has a place.
+    #[must_use]
+    pub fn has_room_for(&self, coordinator: GroupId) -> bool {
+        self.remembered.contains_key(&coordinator) || self.remembered.len() < self.limits.coordinators
+    }
+
+    /// Whether a record about this attempt comes to nothing.
+    fn is_void(&self, attempt: Attempt) -> bool {
+        self.is_over(attempt)
+            || self.prepared.contains_key(&attempt.transaction)
+            || !self.has_room_for(attempt.transaction.coordinator)
+    }
+
     /// Whether this attempt may no longer be prepared or run: it, a later one, or the whole transaction has ended.
     #[must_use]
     pub fn is_over(&self, attempt: Attempt) -> bool {
@@ -184,7 +199,7 @@ impl ParticipantTable {
                 self.finish(attempt, commit, by_hand, store)
             }
             ParticipantBody::Once { attempt, work } => {
-                if self.is_over(attempt) || self.prepared.contains_key(&attempt.transaction) {
+                if self.is_void(attempt) {
                     return Effect::Void;
                 }
                 assert!(
@@ -193,10 +208,10 @@ impl ParticipantTable {
                 );
                 let answer = store.apply(&work.operations);
                 self.remember(attempt, End::Committed { answer: answer.clone() }, false);
-                Effect::Ran { attempt, answer }
+                Effect::Ran { attempt, work, answer }
             }
             ParticipantBody::Refuse { attempt } => {
-                if self.is_over(attempt) || self.prepared.contains_key(&attempt.transaction) {
+                if self.is_void(attempt) {
                     return Effect::Void;
                 }
                 self.remember(attempt, End::Aborted, false);
@@ -206,10 +221,12 @@ impl ParticipantTable {
     }
 
     fn prepare(&mut self, attempt: Attempt, writers: Vec<GroupId>, work: Work) -> Effect {
-        if self.is_over(attempt) || self.prepared.contains_key(&attempt.transaction) {
+        if self.is_void(attempt) {
             return Effect::Void;
         }
         assert!(work.writes(), "who only reads prepares nothing");
+        self.remembered.entry(attempt.transaction.coordinator).or_default();
+        assert!(self.remembered.len() <= self.limits.coordinators, "coordinators are limited");
         let before = self.prepared.insert(attempt.transaction, Prepared { attempt, writers, work });
         assert!(before.is_none(), "a transaction is prepared once at a time");
         debug_assert!(!self.is_forgotten(attempt.transaction), "what is forgotten is over");
@@ -236,7 +253,7 @@ impl ParticipantTable {
         if self.finished.insert(transaction, Finished { attempt, end, by_hand }).is_none() {
             *count += 1;
         }
-        if *count <= self.max_finished {
+        if *count <= self.limits.finished {
             return;
         }
         *count -= 1;
@@ -247,7 +264,7 @@ impl ParticipantTable {
         self.finished.remove(&oldest);
         let newest = self.forgotten.entry(coordinator).or_insert(oldest);
         *newest = oldest.max(*newest);
-        assert!(*count >= self.max_finished, "only what is too much is dropped");
+        assert!(*count >= self.limits.finished, "only what is too much is dropped");
         assert!(self.is_forgotten(oldest), "what is dropped is refused from now on");
         debug_assert!(self.counts_are_right(), "each is counted once");
     }
@@ -255,6 +272,7 @@ impl ParticipantTable {
     /// O(state): only in debug builds.
     fn counts_are_right(&self) -> bool {
         self.remembered.values().sum::<usize>() == self.finished.len()
+            && self.prepared.keys().all(|transaction| self.remembered.contains_key(&transaction.coordinator))
     }
 
     /// Appends the whole state, for a checkpoint. O(state).
@@ -286,12 +304,13 @@ impl ParticipantTable {
     ///
     /// # Errors
     /// [`DecodeError`] for anything else; never panics.
-    pub fn decode(bytes: Bytes, max_finished: usize) -> Result<ParticipantTable, DecodeError> {
+    pub fn decode(bytes: Bytes, limits: TableLimits) -> Result<ParticipantTable, DecodeError> {
         let mut reader = Reader(bytes);
-        let mut table = ParticipantTable::new(max_finished);
+        let mut table = ParticipantTable::new(limits);
         table.epoch = reader.count()?;
         for _ in 0..reader.length(40)? {
             let (attempt, writers, work) = (reader.attempt()?, reader.groups()?, reader.work()?);
+            table.remembered.entry(attempt.transaction.coordinator).or_default();
             table.prepared.insert(attempt.transaction, Prepared { attempt, writers, work });
         }
         for _ in 0..reader.length(30)? {

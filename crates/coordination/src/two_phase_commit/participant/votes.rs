@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use keypact_protocol::{GroupId, Plant, planted};
 
 use super::{Appending, End, Participant};
+use crate::two_phase_commit::config::PARTICIPANTS_MAX;
 use crate::two_phase_commit::message::{Attempt, Body, Message, Mode, Refusal, Vote, Work};
 use crate::two_phase_commit::record::{ParticipantBody, ParticipantRecord};
 use crate::two_phase_commit::{Outlet, Store};
@@ -43,18 +44,21 @@ impl Participant {
             return;
         }
         if self.table.is_over(attempt) {
-            self.counters.stale += 1;
-            return self.vote_no(from, attempt, Refusal::Stale, out);
+            return self.vote_over(from, attempt, out);
         }
-        if let Some(reading) = leading.reads.get(&transaction) {
-            if reading.attempt == attempt {
-                return self.vote_read_only(from, attempt, &work, store, out);
-            }
-            if reading.attempt > attempt {
-                self.counters.stale += 1;
-                return;
-            }
-            leading.end_reading(transaction);
+        let known = leading.reads.holding_of(transaction).map(|reading| reading.attempt);
+        if known == Some(attempt) {
+            return self.vote_read_only(from, attempt, &work, store, out);
+        }
+        if known.max(leading.reads.confirmed_of(transaction)) >= Some(attempt) {
+            // A late copy of the question: the coordinator has had the answer, and the locks are gone.
+            self.counters.stale += 1;
+            return;
+        }
+        leading.end_reading(transaction);
+        leading.reads.forget_confirmed(transaction);
+        if writers.len() > PARTICIPANTS_MAX {
+            return self.vote_no(from, attempt, Refusal::TooLarge, out);
         }
         if let Err(why) = self.admit(attempt, &work, store) {
             return self.vote_no(from, attempt, why, out);
@@ -78,12 +82,15 @@ impl Participant {
             return Err(Refusal::TooLarge);
         }
         if leading.locks.holders() >= self.config.max_transactions
-            || leading.reads.len() >= self.config.max_transactions
+            || leading.reads.holding_len() >= self.config.max_transactions
             || leading.appending.len() >= self.config.max_transactions
         {
             return Err(Refusal::Overloaded);
         }
         let transaction = attempt.transaction;
+        if !self.table.has_room_for(transaction.coordinator) {
+            return Err(Refusal::TooManyCoordinators);
+        }
         assert!(self.table.prepared_of(transaction).is_none(), "a promise is not made twice");
         assert!(!self.table.is_over(attempt), "what is over is not admitted");
         let taken = if planted(Plant::PreparedDataReadable) {
@@ -105,8 +112,25 @@ impl Participant {
         Ok(())
     }
 
+    /// The attempt has ended here. If a person has committed it, or one before it, then it is applied here: "not applied" would be untrue.
+    fn vote_over(&mut self, to: GroupId, attempt: Attempt, out: &mut impl Outlet<ParticipantRecord>) {
+        self.counters.stale += 1;
+        let why = if self.contradicts(attempt, false) { Refusal::ByHand } else { Refusal::Stale };
+        self.counters.contradicted += u64::from(why == Refusal::ByHand);
+        self.vote_no(to, attempt, why, out);
+    }
+
+    /// Whether a person has decided otherwise here than whoever says that this attempt, and with an abort all before it, ended so.
+    fn contradicts(&self, attempt: Attempt, commit: bool) -> bool {
+        let finished = self.table.finished_of(attempt.transaction).filter(|finished| finished.by_hand);
+        finished.is_some_and(|finished| match finished.end {
+            End::Committed { .. } => !commit && finished.attempt <= attempt,
+            End::Aborted => commit && finished.attempt == attempt,
+        })
+    }
+
     /// A vote `No` binds nobody, so it needs no record: who votes so has promised nothing, and may still vote otherwise in the next attempt.
-    fn vote_no(
+    pub(super) fn vote_no(
         &mut self,
         to: GroupId,
         attempt: Attempt,
@@ -133,6 +157,7 @@ impl Participant {
         from: GroupId,
         attempt: Attempt,
         work: Work,
+        now_ns: u64,
         store: &impl Store,
         out: &mut impl Outlet<ParticipantRecord>,
     ) {
@@ -162,8 +187,12 @@ impl Participant {
                 let body = ParticipantBody::Once { attempt, work };
                 out.append(ParticipantRecord { epoch: leading.epoch, body });
             }
-            Ok(()) => self.read_once(from, attempt, &work, store, out),
-            Err(why) if !work.writes() || why == Refusal::TooLarge => self.vote_no(from, attempt, why, out),
+            Ok(()) => self.read_once(from, attempt, &work, now_ns, store, out),
+            // These are refused at any time; no later copy finds it otherwise.
+            Err(why @ (Refusal::TooLarge | Refusal::TooManyCoordinators)) => {
+                self.vote_no(from, attempt, why, out);
+            }
+            Err(why) if !work.writes() => self.vote_no(from, attempt, why, out),
             Err(why) => {
                 self.count_refusal(why);
                 let leading = self.leading.as_mut().expect("still leading");
@@ -189,9 +218,9 @@ impl Participant {
         let answer = match self.table.finished_of(transaction) {
             Some(finished) => match &finished.end {
                 End::Committed { answer } => Some(answer.clone()),
-                End::Aborted if finished.by_hand && finished.attempt == attempt => {
+                End::Aborted if self.contradicts(attempt, true) => {
                     self.counters.contradicted += 1;
-                    None
+                    return out.send(from, Message { attempt, body: Body::Contradicted });
                 }
                 // Never prepared in this attempt: nobody who counts votes can have said so.
                 End::Aborted => {
@@ -216,8 +245,9 @@ impl Participant {
     /// An abort of an attempt ends all before it, too.
     pub(super) fn on_abort(&mut self, attempt: Attempt, out: &mut impl Outlet<ParticipantRecord>) {
         let transaction = attempt.transaction;
+        self.counters.contradicted += u64::from(self.contradicts(attempt, false));
         let leading = self.leading.as_mut().expect("followers hear nothing");
-        if leading.reads.get(&transaction).is_some_and(|reading| reading.attempt <= attempt) {
+        if leading.reads.holding_of(transaction).is_some_and(|reading| reading.attempt <= attempt) {
             leading.end_reading(transaction);
         }
         if let Some(prepared) = self.table.prepared_of(transaction) {
@@ -262,6 +292,7 @@ impl Participant {
         let leading = self.leading.as_mut().expect("followers hear nothing");
         if !leading.appending.contains_key(&attempt.transaction)
             && leading.appending.len() < self.config.max_transactions
+            && self.table.has_room_for(attempt.transaction.coordinator)
         {
             leading.append_refuse(attempt, from, None, out);
         }
@@ -276,6 +307,7 @@ impl Participant {
     ) {
         if !self.is_prepared(attempt) {
             self.counters.stale += 1;
+            self.counters.contradicted += u64::from(self.contradicts(attempt, commit));
             return;
         }
         self.counters.told_by_peer += u64::from(from != attempt.transaction.coordinator);

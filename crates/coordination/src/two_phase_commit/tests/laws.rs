@@ -10,6 +10,9 @@ use proptest::prelude::*;
 use super::stage::{Stage, Sums};
 use crate::two_phase_commit::*;
 
+/// Two of the three coordinators have room.
+const LIMITS: TableLimits = TableLimits { finished: 4, coordinators: 2 };
+
 fn attempts() -> impl Strategy<Value = Attempt> {
     (0..3u64, 0..4u64, 0..5u64, 0..4u32).prop_map(|(coordinator, epoch, number, attempt)| Attempt {
         transaction: TransactionId { coordinator: GroupId(coordinator), epoch, number },
@@ -33,15 +36,27 @@ fn groups() -> impl Strategy<Value = Vec<GroupId>> {
 fn bodies() -> impl Strategy<Value = Body> {
     let answer = || prop::collection::vec(any::<u8>(), 0..5).prop_map(Bytes::from);
     let why = prop::sample::select(
-        &[Refusal::Locked, Refusal::Overloaded, Refusal::Inadmissible, Refusal::TooLarge, Refusal::Stale][..],
+        &[
+            Refusal::Locked,
+            Refusal::Overloaded,
+            Refusal::Inadmissible,
+            Refusal::TooLarge,
+            Refusal::Stale,
+            Refusal::TooManyCoordinators,
+            Refusal::ByHand,
+        ][..],
     );
     prop_oneof![
         (groups(), works()).prop_map(|(writers, work)| Body::Prepare { writers, work }),
         works().prop_map(|work| Body::Once { work }),
         (0..9u64).prop_map(|epoch| Body::Vote { epoch, vote: Vote::Yes }),
-        (0..9u64, answer()).prop_map(|(epoch, answer)| Body::Vote { epoch, vote: Vote::ReadOnly { answer } }),
+        (0..9u64, answer(), 0..9u64).prop_map(|(epoch, answer, serial)| Body::Vote {
+            epoch,
+            vote: Vote::ReadOnly { answer, serial }
+        }),
         (0..9u64, why).prop_map(|(epoch, why)| Body::Vote { epoch, vote: Vote::No { why } }),
-        (0..9u64).prop_map(|epoch| Body::Confirm { epoch }),
+        (0..9u64, 0..9u64).prop_map(|(epoch, serial)| Body::Confirm { epoch, serial }),
+        Just(Body::Contradicted),
         (0..9u64, any::<bool>()).prop_map(|(epoch, held)| Body::Confirmed { epoch, held }),
         Just(Body::Commit),
         Just(Body::Abort),
@@ -94,12 +109,12 @@ proptest! {
         let _: Result<_, _> = CoordinatorRecord::decode(bytes.clone());
         let _: Result<_, _> = ParticipantRecord::decode(bytes.clone());
         let _: Result<_, _> = CoordinatorTable::decode(bytes.clone());
-        let _: Result<_, _> = ParticipantTable::decode(bytes, 8);
+        let _: Result<_, _> = ParticipantTable::decode(bytes, LIMITS);
     }
 
     #[test]
     fn records_and_tables_come_back(bodies in prop::collection::vec(participant_bodies(), 0..60)) {
-        let mut table = ParticipantTable::new(4);
+        let mut table = ParticipantTable::new(LIMITS);
         let mut store = Sums::default();
         let lead = ParticipantRecord { epoch: 1, body: ParticipantBody::Lead };
         prop_assert_eq!(table.apply(lead, &mut store), Effect::Led { epoch: 1 });
@@ -109,7 +124,7 @@ proptest! {
             // A copy from a checkpoint does the same with the next record.
             let mut bytes = Vec::new();
             table.encode(&mut bytes);
-            let mut copy = ParticipantTable::decode(Bytes::from(bytes), 4).expect("a table comes back");
+            let mut copy = ParticipantTable::decode(Bytes::from(bytes), LIMITS).expect("a table comes back");
             prop_assert_eq!(&copy, &table);
             let mut store_of_copy = store.clone();
             let effect = table.apply(record.clone(), &mut store);

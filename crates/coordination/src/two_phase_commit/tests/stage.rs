@@ -36,7 +36,7 @@ impl Store for Sums {
 pub(super) struct Effects<R> {
     pub(super) appends: Vec<R>,
     pub(super) sends: Vec<(GroupId, Message)>,
-    pub(super) proofs: Vec<u64>,
+    pub(super) proofs: Vec<(u64, u64)>,
     pub(super) answers: Vec<(RequestId, Outcome)>,
 }
 
@@ -55,8 +55,8 @@ impl<R> Outlet<R> for Effects<R> {
         self.sends.push((to, message));
     }
 
-    fn prove(&mut self, token: u64) {
-        self.proofs.push(token);
+    fn prove(&mut self, epoch: u64, token: u64) {
+        self.proofs.push((epoch, token));
     }
 
     fn answer(&mut self, request: RequestId, outcome: Outcome) {
@@ -102,8 +102,7 @@ impl Stage {
         };
         for number in 2..2 + participants {
             let group = GroupId(number);
-            let config = ParticipantConfig::new(group);
-            let participant = Participant::new(config, ParticipantTable::new(8));
+            let participant = participant(config(group));
             stage.seats.insert(group, Seat { participant, store: Sums::default(), log: Vec::new() });
             stage.lead_participant(group, 1);
         }
@@ -135,7 +134,7 @@ impl Stage {
 
     pub(super) fn replace_participant(&mut self, group: GroupId, epoch: u64) {
         let seat = self.seats.get_mut(&group).unwrap();
-        seat.participant = Participant::new(ParticipantConfig::new(group), ParticipantTable::new(8));
+        seat.participant = participant(config(group));
         seat.store = Sums::default();
         for record in seat.log.clone() {
             let mut out = Effects::new();
@@ -180,8 +179,8 @@ impl Stage {
             self.take_part(group, Input::Applied(record));
         }
         if !self.unproven {
-            for token in out.proofs {
-                self.take_part(group, Input::Proven { token });
+            for (epoch, token) in out.proofs {
+                self.take_part(group, Input::Proven { epoch, token });
             }
         }
     }
@@ -241,6 +240,16 @@ impl Stage {
     pub(super) fn in_doubt(&self, group: u64) -> Vec<InDoubt> {
         self.seats[&GroupId(group)].participant.in_doubt(self.now_ns).collect()
     }
+}
+
+/// With a short memory.
+pub(super) fn config(group: GroupId) -> ParticipantConfig {
+    ParticipantConfig { max_finished: 8, ..ParticipantConfig::new(group) }
+}
+
+pub(super) fn participant(config: ParticipantConfig) -> Participant {
+    let table = ParticipantTable::new(config.table_limits());
+    Participant::new(config, table)
 }
 
 pub(super) fn part(group: u64, operations: &[u8]) -> Part {

@@ -310,6 +310,7 @@ impl Clients<MachineProcess> for ListClients {
             Outcome::NotApplied { .. } => {
                 self.end(now_ns, client, ListOutcome::Aborted, Vec::new(), random, out)
             }
+            Outcome::ByHand { .. } => unreachable!("nobody decides by hand here"),
             Outcome::Uncertain => self.end(now_ns, client, ListOutcome::Unknown, Vec::new(), random, out),
         }
     }

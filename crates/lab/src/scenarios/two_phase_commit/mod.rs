@@ -12,7 +12,7 @@ mod watch;
 use std::collections::BTreeMap;
 
 use keypact_checker::{ListTransaction, check_list};
-use keypact_coordination::two_phase_commit::{CoordinatorConfig, ParticipantConfig};
+use keypact_coordination::two_phase_commit::{CoordinatorConfig, ParticipantConfig, TableLimits};
 use keypact_protocol::{GroupId, NodeId};
 use keypact_simulator::{
     FaultKind, FaultSet, Limits, MILLISECOND_NS, Random, SECOND_NS, Scenario, Setup, Swarm, Violation, World,
@@ -32,7 +32,7 @@ pub(crate) struct TwoPhaseCommitScenario;
 pub(crate) type TwoPhaseWorld = World<MachineProcess, ListClients, TwoPhaseWatch>;
 
 /// What should be reached over many seeds.
-const SOMETIMES: [&str; 25] = [
+const SOMETIMES: [&str; 26] = [
     "one-phase",
     "committed",
     "committed-read-only",
@@ -55,6 +55,7 @@ const SOMETIMES: [&str; 25] = [
     "participant-aborted",
     "ran-once",
     "read-lock-expired",
+    "read-lock-revived",
     "record-void",
     "refusal-logged",
     "deposed",
@@ -86,7 +87,7 @@ struct Layout {
     coordinators: Vec<(GroupId, Vec<NodeId>)>,
     participants: Vec<GroupId>,
     machines: Vec<MachineConfig>,
-    remembered: Vec<(GroupId, usize)>,
+    remembered: Vec<(GroupId, TableLimits)>,
 }
 
 fn draw_layout(nodes: usize, random: &mut Random) -> Layout {
@@ -115,7 +116,7 @@ fn draw_layout(nodes: usize, random: &mut Random) -> Layout {
             Role::Coordinator(CoordinatorConfig { group, ..coordinator.clone() })
         } else {
             layout.participants.push(group);
-            layout.remembered.push((group, participant.max_finished));
+            layout.remembered.push((group, participant.table_limits()));
             Role::Participant(ParticipantConfig { group, ..participant.clone() })
         };
         let lease_ns = 3 * campaign_ns;

@@ -332,4 +332,5 @@ fn count_participant(
     counters.add("participant-aborted", of.aborted);
     counters.add("ran-once", of.ran_once);
     counters.add("read-lock-expired", of.reads_expired);
+    counters.add("read-lock-revived", of.revived);
 }

@@ -69,7 +69,7 @@ pub(crate) enum Machine {
 struct Gathered<R> {
     appends: Vec<R>,
     sends: Vec<(GroupId, Message)>,
-    proofs: Vec<u64>,
+    proofs: Vec<(u64, u64)>,
     answers: Vec<(RequestId, Outcome)>,
 }
 
@@ -88,8 +88,8 @@ impl<R> Outlet<R> for Gathered<R> {
         self.sends.push((to, message));
     }
 
-    fn prove(&mut self, token: u64) {
-        self.proofs.push(token);
+    fn prove(&mut self, epoch: u64, token: u64) {
+        self.proofs.push((epoch, token));
     }
 
     fn answer(&mut self, request: RequestId, outcome: Outcome) {
@@ -159,11 +159,11 @@ impl Replica {
                 Machine::Coordinator(Box::new(Coordinator::new(coordinator.clone(), table, random.bits())))
             }
             Role::Participant(participant) => {
-                let most = participant.max_finished;
+                let limits = participant.table_limits();
                 let table = if known {
-                    ParticipantTable::decode(table, most).map_err(wrong)?
+                    ParticipantTable::decode(table, limits).map_err(wrong)?
                 } else {
-                    ParticipantTable::new(most)
+                    ParticipantTable::new(limits)
                 };
                 Machine::Participant(Box::new(Participant::new(participant.clone(), table)), store)
             }
@@ -263,7 +263,7 @@ impl Replica {
             // Deposed, and the machine is told; what it still wanted is lost.
             return;
         };
-        for token in gathered.proofs {
+        for (epoch, token) in gathered.proofs {
             self.say(Body::Prove { epoch, token }, given);
         }
         let first_new = self.outbox.len();
@@ -309,7 +309,7 @@ impl Replica {
                 }
             }
             Body::Proven { epoch, token } if self.epoch == Some(epoch) => {
-                self.both(Input::Proven { token }, Input::Proven { token }, now_ns, given);
+                self.both(Input::Proven { epoch, token }, Input::Proven { epoch, token }, now_ns, given);
             }
             Body::Entries { first, records } => {
                 let known = self.applied.saturating_sub(first) as usize;

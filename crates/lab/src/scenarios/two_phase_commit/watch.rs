@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use keypact_coordination::two_phase_commit::invariants::TwoPhaseCommitInvariants;
-use keypact_coordination::two_phase_commit::{CoordinatorTable, Decision, Effect, ParticipantTable, Store};
+use keypact_coordination::two_phase_commit::invariants::{self, TwoPhaseCommitInvariants};
+use keypact_coordination::two_phase_commit::{
+    CoordinatorTable, Decision, Effect, ParticipantTable, Store, TableLimits,
+};
 use keypact_protocol::{GroupId, NodeId};
 use keypact_simulator::{Counters, Observer, Violation};
 
@@ -48,12 +50,12 @@ pub(crate) struct TwoPhaseWatch {
 impl TwoPhaseWatch {
     /// With participants that remember so much.
     #[must_use]
-    pub(crate) fn new(coordinators: &[GroupId], participants: &[(GroupId, usize)]) -> TwoPhaseWatch {
+    pub(crate) fn new(coordinators: &[GroupId], participants: &[(GroupId, TableLimits)]) -> TwoPhaseWatch {
         let coordinators =
             coordinators.iter().map(|group| (*group, (0, Copy::Coordinator(CoordinatorTable::default()))));
-        let participants = participants
-            .iter()
-            .map(|(group, most)| (*group, (0, Copy::Participant(Box::new(ParticipantTable::new(*most))))));
+        let participants = participants.iter().map(|(group, limits)| {
+            (*group, (0, Copy::Participant(Box::new(ParticipantTable::new(*limits)))))
+        });
         TwoPhaseWatch {
             invariants: TwoPhaseCommitInvariants::default(),
             copies: coordinators.chain(participants).collect(),
@@ -62,6 +64,10 @@ impl TwoPhaseWatch {
             refused: 0,
         }
     }
+}
+
+fn told(violation: invariants::Violation) -> Violation {
+    Violation { property: violation.property, detail: violation.detail }
 }
 
 impl Observer<MachineProcess> for TwoPhaseWatch {
@@ -84,17 +90,14 @@ impl Observer<MachineProcess> for TwoPhaseWatch {
                     let decision = table.apply(record);
                     self.void += u64::from(decision == Decision::Void);
                     self.led += u64::from(matches!(decision, Decision::Led { .. }));
-                    self.invariants.decided(&decision);
+                    self.invariants.decided(*group, &decision, table).map_err(told)?;
                 }
                 (Copy::Participant(table), AnyRecord::Participant(record)) => {
                     let effect = table.apply(record, &mut NoStore);
                     self.void += u64::from(effect == Effect::Void);
                     self.led += u64::from(matches!(effect, Effect::Led { .. }));
                     self.refused += u64::from(matches!(effect, Effect::Refused { .. }));
-                    self.invariants.applied(*group, &effect, table).map_err(|violation| Violation {
-                        property: violation.property,
-                        detail: violation.detail,
-                    })?;
+                    self.invariants.applied(*group, &effect, table).map_err(told)?;
                 }
                 _ => unreachable!("a group's records are all of one kind"),
             }
