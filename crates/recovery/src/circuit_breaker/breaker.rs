@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use core::fmt;
 
-use super::config::{Config, ConfigError};
+use super::config::{Config, ConfigError, WindowKind};
 use super::event::{Event, Why};
 use super::window::{Rates, Window};
 use crate::Now;
@@ -123,6 +123,24 @@ pub struct CircuitBreaker {
     generation: u64,
     counts: Counts,
     events: VecDeque<Event>,
+    /// Calls that ended with a result that counts: those that are no errors are successes.
+    ended: u64,
+    /// Durations, or a window of time. Never changes.
+    looks_at_time: bool,
+    /// The generation, as long as nobody looks at time, it is closed and no rate is too high; else [`NOT_CALM`].
+    calm: u64,
+}
+
+/// No breaker changes its state so often.
+const NOT_CALM: u64 = u64::MAX;
+
+/// What a call in the calm has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Calm {
+    /// Nothing else.
+    Goes,
+    /// A rate is too high now, and has to be judged.
+    Ends,
 }
 
 impl CircuitBreaker {
@@ -132,6 +150,7 @@ impl CircuitBreaker {
     /// [`ConfigError`] if no breaker can have these settings.
     pub fn new(config: Config) -> Result<CircuitBreaker, ConfigError> {
         config.check()?;
+        let looks_at_time = config.slow_call_ns.is_some() || matches!(config.window, WindowKind::Time { .. });
         Ok(CircuitBreaker {
             config,
             phase: Phase::Closed { above_since_ns: None },
@@ -139,6 +158,9 @@ impl CircuitBreaker {
             generation: 0,
             counts: Counts::default(),
             events: VecDeque::new(),
+            ended: 0,
+            looks_at_time,
+            calm: if looks_at_time { NOT_CALM } else { 0 },
         })
     }
 
@@ -194,6 +216,30 @@ impl CircuitBreaker {
     /// A call has ended. In the closed state the time is asked for only if durations, a time window or the rates need it.
     #[inline]
     pub fn record(&mut self, permit: Permit, outcome: Outcome, now: impl Now) {
+        match self.record_calm(&permit, outcome) {
+            Some(Calm::Goes) => {}
+            Some(Calm::Ends) => self.judge(now.now_ns()),
+            None => self.record_otherwise(permit, outcome, now),
+        }
+    }
+
+    /// What nearly every call comes to: closed, no rate too high, over a window of calls, and nobody looks at durations. `None`: it is
+    /// otherwise, and nothing was done.
+    #[inline]
+    pub(super) fn record_calm(&mut self, permit: &Permit, outcome: Outcome) -> Option<Calm> {
+        if permit.generation != self.calm || outcome == Outcome::Ignored {
+            return None;
+        }
+        let error = outcome == Outcome::Error;
+        self.ended += 1;
+        self.counts.errors += u64::from(error);
+        let calls = self.window.add_call(error, false);
+        // A success lowers the rate, or leaves it; it can only be the one with which there are enough.
+        let may_be_high = error || calls == self.config.minimum_calls;
+        Some(if may_be_high && self.too_high().is_some() { Calm::Ends } else { Calm::Goes })
+    }
+
+    fn record_otherwise(&mut self, permit: Permit, outcome: Outcome, now: impl Now) {
         if permit.generation != self.generation {
             assert!(permit.generation < self.generation, "a permit is of this breaker");
             self.counts.late += 1;
@@ -206,14 +252,10 @@ impl CircuitBreaker {
         let Phase::Closed { above_since_ns } = self.phase else {
             return self.record_probe(permit, error, now.now_ns());
         };
-        if self.config.slow_call_ns.is_none() && !self.window.needs_time() {
-            self.count(error, false);
-            self.window.add(0, error, false);
-            if above_since_ns.is_some() || self.too_high().is_some() {
-                self.judge(now.now_ns());
-            }
-            return;
-        }
+        assert!(
+            above_since_ns.is_some() || self.looks_at_time,
+            "calls that need no time come here only while a rate is too high"
+        );
         let now_ns = now.now_ns();
         let slow = self.is_slow(&permit, now_ns);
         self.count(error, slow);
@@ -242,7 +284,7 @@ impl CircuitBreaker {
 
     #[inline]
     fn count(&mut self, error: bool, slow: bool) {
-        self.counts.successes += u64::from(!error);
+        self.ended += 1;
         self.counts.errors += u64::from(error);
         self.counts.slow += u64::from(slow);
     }
@@ -276,14 +318,14 @@ impl CircuitBreaker {
 
     fn fall_below(&mut self, now_ns: u64) {
         assert!(self.above_since_ns().is_some(), "only what was above falls below");
-        self.phase = Phase::Closed { above_since_ns: None };
+        self.enter(Phase::Closed { above_since_ns: None });
         self.tell(Event::BelowThreshold { at_ns: now_ns, rates: self.window.rates() });
     }
 
     /// A result came in while closed: opens if a rate has been too high for the duration.
-    fn judge(&mut self, now_ns: u64) {
+    pub(super) fn judge(&mut self, now_ns: u64) {
         let why = self.too_high();
-        let Phase::Closed { above_since_ns } = &mut self.phase else {
+        let Phase::Closed { above_since_ns } = self.phase else {
             unreachable!("only a closed breaker judges its window");
         };
         let rates = self.window.rates();
@@ -293,10 +335,10 @@ impl CircuitBreaker {
             }
             return;
         };
-        let since_ns = match *above_since_ns {
+        let since_ns = match above_since_ns {
             Some(since_ns) => since_ns,
             None => {
-                *above_since_ns = Some(now_ns);
+                self.enter(Phase::Closed { above_since_ns: Some(now_ns) });
                 if self.config.duration_ns > 0 {
                     self.tell(Event::AboveThreshold { at_ns: now_ns, rates });
                 }
@@ -335,13 +377,20 @@ impl CircuitBreaker {
 
     fn change(&mut self, phase: Phase, why: Why, at_ns: u64, rates: Rates) {
         let from = self.state();
-        self.phase = phase;
         self.generation += 1;
+        self.enter(phase);
         self.window.clear();
         let to = self.state();
         assert!(from != to || why == Why::Told, "a change changes something");
         self.tell(Event::Changed { from, to, why, at_ns, rates });
         self.assert_invariants();
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        assert!(self.generation < NOT_CALM, "generations are counted from 0");
+        self.phase = phase;
+        let calm = matches!(phase, Phase::Closed { above_since_ns: None }) && !self.looks_at_time;
+        self.calm = if calm { self.generation } else { NOT_CALM };
     }
 
     fn tell(&mut self, event: Event) {
@@ -405,7 +454,8 @@ impl CircuitBreaker {
     /// Calls so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.counts
+        assert!(self.counts.errors <= self.ended, "an error is a call that ended");
+        Counts { successes: self.ended - self.counts.errors, ..self.counts }
     }
 
     /// Its settings.
@@ -432,6 +482,12 @@ impl CircuitBreaker {
     /// If it does not.
     pub fn assert_invariants(&self) {
         self.window.assert_invariants();
+        let calm = matches!(self.phase, Phase::Closed { above_since_ns: None }) && !self.looks_at_time;
+        assert!(self.calm == if calm { self.generation } else { NOT_CALM }, "the calm is as the state says");
+        assert!(
+            self.counts.errors <= self.ended && self.counts.slow <= self.ended,
+            "of the calls that ended"
+        );
         assert!(self.events.len() <= self.config.events_max, "events are bounded");
         if let Phase::HalfOpen { admitted, results, .. } = self.phase {
             assert!(admitted <= self.config.probes || planted(Plant::HalfOpenAdmitsAll), "probes only");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use super::breaker::{CircuitBreaker, Outcome, Permit, Rejected};
+use super::breaker::{Calm, CircuitBreaker, Outcome, Permit, Rejected};
 use super::config::{Config, ConfigError};
 
 /// No call goes through without the lock.
@@ -58,6 +58,7 @@ impl AsRef<SharedBreaker> for SharedBreaker {
 
 impl<B: AsRef<SharedBreaker>> SharedPermit<B> {
     /// The call has ended so.
+    #[inline]
     pub fn record(mut self, outcome: Outcome) {
         if let Some(permit) = self.permit.take() {
             self.breaker.as_ref().end(permit, outcome);
@@ -127,7 +128,25 @@ impl SharedBreaker {
     #[inline]
     fn end(&self, permit: Permit, outcome: Outcome) {
         let mut breaker = self.lock();
-        breaker.record(permit, outcome, || self.now_ns());
+        // In the calm the generation stays, so there is nothing to publish.
+        match breaker.record_calm(&permit, outcome) {
+            Some(Calm::Goes) => {}
+            ended => self.end_otherwise(breaker, permit, outcome, ended),
+        }
+    }
+
+    #[inline(never)]
+    fn end_otherwise(
+        &self,
+        mut breaker: MutexGuard<'_, CircuitBreaker>,
+        permit: Permit,
+        outcome: Outcome,
+        recorded: Option<Calm>,
+    ) {
+        match recorded {
+            Some(_) => breaker.judge(self.now_ns()),
+            None => breaker.record(permit, outcome, || self.now_ns()),
+        }
         self.publish(&breaker);
     }
 

@@ -98,36 +98,40 @@ impl Window {
         Window { totals: Rates::default(), ring }
     }
 
-    /// Whether it must be told the time.
-    #[inline]
-    pub(super) fn needs_time(&self) -> bool {
-        matches!(self.ring, Ring::Time { .. })
-    }
-
     /// Adds a call that ended at this time. Amortized O(1).
     #[inline]
     pub(super) fn add(&mut self, now_ns: u64, error: bool, slow: bool) {
         self.advance(now_ns);
-        match &mut self.ring {
-            Ring::Count { bits, size, next } => {
-                let word = &mut bits[(*next / CALLS_PER_WORD) as usize];
-                let shift = *next % CALLS_PER_WORD * 2;
-                if self.totals.calls == *size {
-                    let old = *word >> shift & 3;
-                    if !planted(Plant::WindowNeverEvicts) {
-                        let (errors, slow) = (old as u32 & 1, (old >> 1) as u32);
-                        self.totals.take(Rates { calls: 1, errors, slow });
-                    }
-                }
-                *word = *word & !(3 << shift) | (u64::from(error) | u64::from(slow) << 1) << shift;
-                *next = if *next + 1 == *size { 0 } else { *next + 1 };
-            }
-            Ring::Time { sums, head, .. } => {
-                let at = (*head % sums.len() as u64) as usize;
-                sums[at].add(error, slow);
-            }
+        if let Ring::Time { sums, head, .. } = &mut self.ring {
+            let at = (*head % sums.len() as u64) as usize;
+            sums[at].add(error, slow);
+            self.totals.add(error, slow);
+        } else {
+            self.add_call(error, slow);
         }
-        self.totals.add(error, slow);
+    }
+
+    /// The same of a window of calls; returns how many there are.
+    #[inline]
+    pub(super) fn add_call(&mut self, error: bool, slow: bool) -> u32 {
+        let Ring::Count { bits, size, next } = &mut self.ring else {
+            unreachable!("a window of time is told the time")
+        };
+        let word = &mut bits[(*next / CALLS_PER_WORD) as usize];
+        let shift = *next % CALLS_PER_WORD * 2;
+        // Nothing, where no call has been yet.
+        let old = if planted(Plant::WindowNeverEvicts) { 0 } else { (*word >> shift & 3) as u32 };
+        *word = *word & !(3 << shift) | (u64::from(error) | u64::from(slow) << 1) << shift;
+        *next = if *next + 1 == *size { 0 } else { *next + 1 };
+        let before = self.totals;
+        assert!(old & 1 <= before.errors && old >> 1 <= before.slow, "what leaves a window was in it");
+        let full = before.calls == *size && !planted(Plant::WindowNeverEvicts);
+        self.totals = Rates {
+            calls: before.calls + u32::from(!full),
+            errors: before.errors - (old & 1) + u32::from(error),
+            slow: before.slow - (old >> 1) + u32::from(slow),
+        };
+        self.totals.calls
     }
 
     /// Time goes on: buckets that are too old leave.
@@ -164,7 +168,10 @@ impl Window {
     pub(super) fn clear(&mut self) {
         self.totals = Rates::default();
         match &mut self.ring {
-            Ring::Count { next, .. } => *next = 0,
+            Ring::Count { bits, next, .. } => {
+                bits.fill(0);
+                *next = 0;
+            }
             Ring::Time { sums, .. } => sums.fill(Rates::default()),
         }
     }
