@@ -14,6 +14,7 @@ mod html;
 mod list;
 mod load;
 mod partition;
+mod transactions;
 mod world;
 
 use std::collections::BTreeSet;

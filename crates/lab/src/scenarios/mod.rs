@@ -59,7 +59,11 @@ pub use retry::{RetryClients, RetryScenario};
 use ring::RingScenario;
 pub use seat::{Catalog, Seat, SeatConfig, SeatRecord, SeatRecovering, SeatTimer, Way, Wishes};
 use total::{RaftKind, SequencerKind, TotalScenario};
-use two_phase_commit::TwoPhaseCommitScenario;
+pub(crate) use two_phase_commit::{
+    LedgerConfig, ListOperation, MachineConfig, MachineDisk, MachineProcess,
+    ReplicaConfig as TransactionReplicaConfig, Reply as TransactionReply, Request as TransactionRequest,
+    Role, TwoPhaseCommitScenario,
+};
 
 /// A scenario, for a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

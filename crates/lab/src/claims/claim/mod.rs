@@ -22,4 +22,7 @@ pub(super) mod ring_moves_little;
 pub(super) mod stale_follower_reads;
 pub(super) mod tail_reads_scale;
 pub(super) mod tokens;
+pub(super) mod two_phase_beside_raft;
+pub(super) mod two_phase_blocks;
+pub(super) mod two_phase_is_atomic;
 pub(super) mod writes_at_the_leader;

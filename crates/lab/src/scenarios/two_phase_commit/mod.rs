@@ -19,10 +19,12 @@ use keypact_simulator::{
 };
 
 use clients::{ListClients, Workload};
-use ledger::LedgerConfig;
-use process::{MachineConfig, MachineDisk, MachineProcess};
-use replica::{ReplicaConfig, Role};
 use watch::TwoPhaseWatch;
+
+pub(crate) use ledger::LedgerConfig;
+pub(crate) use process::{MachineConfig, MachineDisk, MachineProcess, Reply, Request};
+pub(crate) use replica::{ReplicaConfig, Role};
+pub(crate) use store::ListOperation;
 
 /// Several groups of either kind.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use keypact_coordination::two_phase_commit::{Lock, Mode, Outcome, Part, Work};
+use keypact_coordination::two_phase_commit::{InDoubt, Lock, Mode, Outcome, Part, Work};
 use keypact_protocol::{Context, GroupId, NodeId, RequestId};
 use keypact_simulator::{
     ClientId, Counters, Disk, DiskWork, Effects, Loss, Process, ProcessInput, Random, StartRefused,
@@ -87,6 +87,33 @@ impl MachineProcess {
     #[must_use]
     pub(crate) fn applied(&self) -> &[(GroupId, u64, AnyRecord)] {
         &self.applied
+    }
+
+    /// A list of a participant's replica that lives here.
+    #[must_use]
+    pub(crate) fn list(&self, group: GroupId, key: u32) -> &[u64] {
+        match self.replicas.get(&group).map(Replica::machine) {
+            Some(Machine::Participant(_, store)) => store.list(key),
+            _ => &[],
+        }
+    }
+
+    /// Promises whose outcome is not known to a participant's leader that lives here.
+    #[must_use]
+    pub(crate) fn in_doubt(&self, group: GroupId, now_ns: u64) -> Vec<InDoubt> {
+        match self.replicas.get(&group).map(Replica::machine) {
+            Some(Machine::Participant(participant, _)) => participant.in_doubt(now_ns).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether the coordinator's leader lives here.
+    #[must_use]
+    pub(crate) fn coordinates(&self, group: GroupId) -> bool {
+        match self.replicas.get(&group).map(Replica::machine) {
+            Some(Machine::Coordinator(coordinator)) => coordinator.leads(),
+            _ => false,
+        }
     }
 
     fn client(&mut self, client: ClientId, request: Request, now_ns: u64, given: &mut Given) {

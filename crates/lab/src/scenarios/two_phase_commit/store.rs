@@ -81,6 +81,12 @@ pub(crate) struct ListStore {
 }
 
 impl ListStore {
+    /// A list; empty if nothing was ever appended.
+    #[must_use]
+    pub(crate) fn list(&self, key: u32) -> &[u64] {
+        self.lists.get(&key).map_or(&[], Vec::as_slice)
+    }
+
     fn tell(&self, key: u32, answer: &mut Vec<u8>) {
         let list = self.lists.get(&key).map_or(&[][..], Vec::as_slice);
         answer.extend_from_slice(&(list.len() as u32).to_le_bytes());
