@@ -92,7 +92,7 @@ struct Layout {
     remembered: Vec<(GroupId, TableLimits)>,
 }
 
-fn draw_layout(nodes: usize, random: &mut Random) -> Layout {
+fn draw_layout(nodes: usize, theme: Theme, random: &mut Random) -> Layout {
     let ids: Vec<NodeId> = (1..=nodes as u64).map(NodeId).collect();
     let machine = MachineConfig { ledgers: Vec::new(), replicas: Vec::new(), places: BTreeMap::new() };
     let mut layout = Layout {
@@ -105,8 +105,15 @@ fn draw_layout(nodes: usize, random: &mut Random) -> Layout {
     let fences = random.chance(500_000);
     let campaign_ns = random.pick(&[100, 300]) * MILLISECOND_NS;
     let forced_ppm = random.pick(&[0, 20_000, 200_000]);
-    let coordinator = draw_coordinator(GroupId(0), random);
-    let participant = draw_participant(GroupId(0), random);
+    let mut coordinator = draw_coordinator(GroupId(0), random);
+    if theme == Theme::LateQuestions {
+        coordinator.vote_ms = 1_000;
+        coordinator.resend_ms = 20;
+    }
+    let mut participant = draw_participant(GroupId(0), random);
+    if theme == Theme::LateQuestions {
+        participant.read_lock_ms = 20;
+    }
     for number in 1..=coordinators + participants {
         let group = GroupId(number);
         let mut places = ids.clone();
@@ -135,6 +142,29 @@ fn draw_layout(nodes: usize, random: &mut Random) -> Layout {
         }
     }
     layout
+}
+
+/// What a seed is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Theme {
+    Anything,
+    Contended,
+    LateQuestions,
+}
+
+/// A mix in which messages come late or twice, nothing else goes wrong, and read locks last hardly longer than a transaction on a quiet network:
+/// while one participant has not been asked, or a vote is on its way, another's locks run out, and a late copy of its question takes them again.
+fn late_questions(swarm: &mut Swarm, workload: &mut Workload) {
+    contended(swarm, workload);
+    swarm.faults = FaultSet::of(&[FaultKind::Duplicate, FaultKind::Reorder]);
+    swarm.loss_ppm = 0;
+    swarm.duplicate_ppm = 200_000;
+    swarm.reorder_ppm = 300_000;
+    swarm.delay_tail_ns = 60 * MILLISECOND_NS;
+    swarm.ordered = false;
+    workload.keys = 3;
+    workload.reads_ppm = 500_000;
+    workload.timeout_ns = 2_000 * MILLISECOND_NS;
 }
 
 /// A mix in which little goes wrong, and many want the same few keys: what locks are for.
@@ -176,7 +206,12 @@ impl Scenario for TwoPhaseCommitScenario {
         // A transaction is ten messages in a row and three syncs: on a slower network than this, seeds tell of nothing but time limits.
         swarm.delay_spread_ns = swarm.delay_spread_ns.min(2 * MILLISECOND_NS);
         swarm.sync_ns = swarm.sync_ns.min(2 * MILLISECOND_NS);
-        let layout = draw_layout(swarm.nodes, random);
+        let theme = match random.below(100) {
+            0..40 => Theme::Contended,
+            40..60 => Theme::LateQuestions,
+            _ => Theme::Anything,
+        };
+        let layout = draw_layout(swarm.nodes, theme, random);
         let mut workload = Workload {
             clients: random.between(3, 8) as u32,
             transactions: random.pick(&[200, 500]),
@@ -189,8 +224,10 @@ impl Scenario for TwoPhaseCommitScenario {
             coordinators: layout.coordinators.clone(),
             participants: layout.participants.clone(),
         };
-        if random.chance(400_000) {
-            contended(&mut swarm, &mut workload);
+        match theme {
+            Theme::Contended => contended(&mut swarm, &mut workload),
+            Theme::LateQuestions => late_questions(&mut swarm, &mut workload),
+            Theme::Anything => {}
         }
         let coordinators: Vec<GroupId> = layout.coordinators.iter().map(|(group, _)| *group).collect();
         Setup {
