@@ -265,7 +265,8 @@ impl Flights {
             }
             Some((receiver, number)) => {
                 let told = ::tokio::time::timeout(self.wait_max, receiver).await;
-                locked(&self.shared).1.remove(&number);
+                let left = locked(&self.shared).1.remove(&number);
+                assert!(left.is_none() || told.is_err(), "who is told is no longer waiting");
                 match told {
                     Ok(Ok(Landed::Answered(answer))) => Ok(answer),
                     Ok(Ok(Landed::NotApplied)) => Err(Grounded::NotApplied),

@@ -185,6 +185,7 @@ impl CircuitBreaker {
             let half_open = Phase::HalfOpen { admitted: 0, results: Rates::default(), until_ns };
             self.change(half_open, Why::CooledDown, now_ns, Rates::default());
         }
+        assert!(self.state() != State::Closed, "a closed breaker admits without asking");
         if let Phase::HalfOpen { admitted, results, until_ns } = self.phase
             && now_ns >= until_ns
             && admitted > results.calls
@@ -345,6 +346,7 @@ impl CircuitBreaker {
                 now_ns
             }
         };
+        assert!(rates.calls >= self.config.minimum_calls, "too few calls have no rate");
         if now_ns.saturating_sub(since_ns) >= self.config.duration_ns {
             self.open(why, now_ns, rates);
         }
@@ -373,6 +375,7 @@ impl CircuitBreaker {
         let until_ns = now_ns.saturating_add(self.config.cool_down_ns);
         self.counts.opened += 1;
         self.change(Phase::Open { until_ns }, why, now_ns, rates);
+        assert!(self.window.rates().calls == 0, "an open breaker has no results");
     }
 
     fn change(&mut self, phase: Phase, why: Why, at_ns: u64, rates: Rates) {

@@ -86,6 +86,7 @@ impl<K: Ord + Clone> Breakers<K> {
             None => self.make_room(key).ok_or(KeyRefused::Full)?,
         };
         let slot = &mut self.slots[at];
+        assert!(slot.key == *key, "a key's place is its own");
         slot.used = true;
         let permit = slot.breaker.admit(now).map_err(KeyRefused::Rejected)?;
         Ok(KeyedPermit { slot: at, life: slot.life, permit })
@@ -93,6 +94,7 @@ impl<K: Ord + Clone> Breakers<K> {
 
     /// A call has ended. If its breaker has given way to another since, nothing happens.
     pub fn record(&mut self, permit: KeyedPermit, outcome: Outcome, now: impl Now) {
+        assert!(permit.slot < self.slots.len(), "slots are never given up");
         let slot = &mut self.slots[permit.slot];
         assert!(permit.life <= slot.life, "a permit is of one of these breakers");
         if permit.life == slot.life {
@@ -101,6 +103,7 @@ impl<K: Ord + Clone> Breakers<K> {
     }
 
     fn make_room(&mut self, key: &K) -> Option<usize> {
+        assert!(!self.places.contains_key(key), "room is made for a key that has none");
         let breaker = CircuitBreaker::new(self.config).expect("the settings were checked");
         let at = if self.slots.len() < self.keys_max {
             self.slots.push(Slot { key: key.clone(), breaker, life: 0, used: true });
@@ -120,6 +123,7 @@ impl<K: Ord + Clone> Breakers<K> {
     }
 
     fn find_dispensable(&mut self) -> Option<usize> {
+        assert!(self.slots.len() == self.keys_max, "nobody gives way while there is room");
         for _ in 0..2 * self.slots.len() {
             let at = self.hand;
             self.hand = (self.hand + 1) % self.slots.len();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use super::breaker::{Calm, CircuitBreaker, Outcome, Permit, Rejected};
+use super::breaker::{Calm, CircuitBreaker, Outcome, Permit, Rejected, State};
 use super::config::{Config, ConfigError};
 
 /// No call goes through without the lock.
@@ -121,6 +121,7 @@ impl SharedBreaker {
         }
         let mut breaker = self.lock();
         let result = breaker.admit(|| self.now_ns());
+        assert!(result.is_err() || breaker.state() != State::Open, "an open breaker lets nobody through");
         self.publish(&breaker);
         result
     }

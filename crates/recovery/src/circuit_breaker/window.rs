@@ -95,7 +95,9 @@ impl Window {
                 Ring::Time { sums: vec![Rates::default(); buckets as usize], bucket_ns, head: 0 }
             }
         };
-        Window { totals: Rates::default(), ring }
+        let window = Window { totals: Rates::default(), ring };
+        window.assert_invariants();
+        window
     }
 
     /// Adds a call that ended at this time. Amortized O(1).
@@ -174,14 +176,21 @@ impl Window {
             }
             Ring::Time { sums, .. } => sums.fill(Rates::default()),
         }
+        assert!(self.totals.calls == 0, "nothing counts any more");
     }
 
     pub(super) fn assert_invariants(&self) {
         let Rates { calls, errors, slow } = self.totals;
         assert!(errors <= calls && slow <= calls, "an error is a call, and a slow call too");
-        if let Ring::Count { size, next, .. } = &self.ring {
-            assert!(*next < *size, "the ring has a next place");
-            assert!(calls <= *size || planted(Plant::WindowNeverEvicts), "the ring holds its window");
+        match &self.ring {
+            Ring::Count { bits, size, next } => {
+                assert!(*next < *size, "the ring has a next place");
+                assert!(bits.len() * CALLS_PER_WORD as usize >= *size as usize, "and a place for each call");
+                assert!(calls <= *size || planted(Plant::WindowNeverEvicts), "the ring holds its window");
+            }
+            Ring::Time { sums, bucket_ns, .. } => {
+                assert!(!sums.is_empty() && *bucket_ns > 0, "time is cut into stretches");
+            }
         }
     }
 }

@@ -82,6 +82,7 @@ impl FileStore {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let (records, whole) = scan(&bytes)?;
+        assert!(whole <= bytes.len(), "what is whole is in the file");
         if whole < bytes.len() {
             file.set_len(whole as u64)?;
         }
@@ -193,6 +194,7 @@ impl Store for FileStore {
         let start = self.gathered.len();
         push_frame(Some(record), &mut self.gathered)?;
         finish_frame(&mut self.gathered[start..], self.synced);
+        assert!(self.gathered.len() - start >= HEAD_BYTES, "a frame has a head");
         self.position += 1;
         Ok(self.position)
     }
@@ -220,6 +222,7 @@ impl Store for FileStore {
         self.file = file;
         self.synced = bytes.len() as u64;
         self.gathered.clear();
+        assert!(self.synced >= HEAD_BYTES as u64, "a compacted file has its seal");
         Ok(())
     }
 

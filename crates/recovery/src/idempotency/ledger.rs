@@ -343,6 +343,7 @@ impl<W> Ledger<W> {
             }
         }
         self.counts.waited_in_vain += given_up.len() as u64;
+        assert!(self.now_ms >= now_ms, "time has gone on");
         given_up
     }
 
@@ -402,7 +403,11 @@ impl<W> Ledger<W> {
         let idle = self.sessions.iter().filter(|(_, session)| !session.has_in_flight());
         let oldest = idle.min_by_key(|(_, session)| session.used_ms).map(|(number, _)| *number);
         let number = oldest.ok_or(Refused::TooManyInFlight)?;
-        self.sessions.remove(&number);
+        let dropped = self.sessions.remove(&number);
+        assert!(
+            dropped.is_some_and(|session| !session.has_in_flight()),
+            "what is in flight keeps its session"
+        );
         self.note_dropped(number);
         Ok(())
     }
@@ -436,7 +441,9 @@ impl<W> Ledger<W> {
         let window = self.config.session_window;
         let known = self.sessions.get_mut(&session).ok_or(refused)?;
         // Nobody has answers to what could not have been asked.
+        let floor = known.floor;
         known.acknowledge(through.min(known.floor + window));
+        assert!((floor..=floor + window).contains(&known.floor), "a floor rises, by a window at most");
         Ok(())
     }
 
@@ -574,6 +581,7 @@ impl<W> Ledger<W> {
     pub fn assert_invariants(&self) {
         let done = self.tokens.values().filter(|slot| slot.has_ended()).count();
         assert!(done == self.done, "answers are counted");
+        assert!(self.tokens.len() <= done + self.in_flight, "a token is done or in flight");
         assert!(done <= self.config.answers_max, "answers are bounded");
         let sequenced = self.sessions.values().flat_map(|session| session.slots.values());
         let in_flight = self.tokens.values().chain(sequenced).filter(|slot| !slot.has_ended()).count();

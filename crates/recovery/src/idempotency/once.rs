@@ -128,11 +128,16 @@ impl<S: Store, W> Once<S, W> {
         effect: Vec<u8>,
     ) -> Result<u64, OnceError<S::Error>> {
         let ended = ticket.map(|ticket| self.ended(ticket, answer.clone()));
+        assert!(
+            ended.is_some() == ticket.is_some(),
+            "who has a ticket is told the same again, and nobody else"
+        );
         let ended = if planted(Plant::ResultAfterEffect) { None } else { ended };
         let position = self.store(&Record::Effect { ended, effect })?;
         let last = self.pending.back().map_or(0, |pending| pending.0);
         assert!(position > last, "positions grow");
         self.pending.push_back((position, ticket, answer));
+        assert!(!self.stopped, "a store that has failed takes nothing");
         Ok(position)
     }
 
@@ -174,6 +179,11 @@ impl<S: Store, W> Once<S, W> {
             let waiters = ticket.map_or_else(Vec::new, |ticket| self.ledger.end(ticket, answer.clone()));
             finished.push(Finished { ticket, answer, waiters });
         }
+        assert!(
+            self.pending.len() <= self.ledger.in_flight()
+                || self.pending.iter().any(|pending| pending.1.is_none()),
+            "a ticket is in flight until its end is durable"
+        );
         assert!(self.pending.front().is_none_or(|pending| pending.0 > upto), "what is durable has ended");
         Ok(finished)
     }
@@ -236,6 +246,7 @@ impl<S: Store, W> Once<S, W> {
             return Err(OnceError::Stopped);
         }
         let records: Vec<Record> = self.ledger.records(state).collect();
+        assert!(matches!(records.first(), Some(Record::Base(_))), "a log begins with its base");
         self.store.replace(&mut records.into_iter()).map_err(|error| self.failed(error))
     }
 

@@ -90,6 +90,7 @@ const SEQUENCED: u8 = 2;
 impl Record {
     /// Appends the encoding to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
         match self {
             Record::Effect { ended, effect } => {
                 out.push(EFFECT);
@@ -116,6 +117,8 @@ impl Record {
                 put_numbers(&[*session, *floor, *used_ms], out);
             }
         }
+        // A store takes an empty frame for a seal.
+        assert!(out.len() > start, "a record has bytes");
     }
 
     /// Reads back what [`Record::encode`] wrote.

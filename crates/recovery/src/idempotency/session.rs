@@ -24,6 +24,7 @@ impl<W> Session<W> {
     pub(super) fn acknowledge(&mut self, through: u64) {
         let first_in_flight = self.slots.iter().find(|(_, slot)| !slot.has_ended()).map(|(at, _)| *at);
         let through = through.min(first_in_flight.map_or(u64::MAX, |at| at - 1));
+        assert!(first_in_flight.is_none_or(|at| at > self.floor), "what is in flight is above the floor");
         if through > self.floor {
             self.slots = self.slots.split_off(&(through + 1));
             self.floor = through;

@@ -74,7 +74,9 @@ impl Store for MemoryStore {
     type Error = Never;
 
     fn append(&mut self, record: &Record) -> Result<u64, Never> {
+        let before = self.bytes;
         self.push(record);
+        assert!(self.bytes > before, "it grows until it is replaced");
         self.position += 1;
         Ok(self.position)
     }
@@ -89,6 +91,7 @@ impl Store for MemoryStore {
         for record in records {
             self.push(&record);
         }
+        assert!(!self.records.is_empty(), "a log begins with what it is compacted to");
         Ok(())
     }
 

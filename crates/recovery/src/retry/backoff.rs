@@ -36,6 +36,7 @@ pub fn capped_exponential(base_ns: u64, max_ns: u64, attempt: u32) -> u64 {
     }
     let exponential_ns = base_ns << attempt;
     assert!(exponential_ns >> attempt == base_ns, "no bit was lost");
+    assert!(attempt == 0 || exponential_ns > base_ns, "it grows with each attempt");
     exponential_ns.min(max_ns)
 }
 
@@ -48,7 +49,9 @@ pub fn capped_exponential(base_ns: u64, max_ns: u64, attempt: u32) -> u64 {
 pub fn draw(low: u64, high: u64, random: u64) -> u64 {
     assert!(low <= high, "a range runs upwards");
     let span = u128::from(high - low) + 1;
-    low + ((u128::from(random) * span) >> 64) as u64
+    let drawn = low + ((u128::from(random) * span) >> 64) as u64;
+    assert!((low..=high).contains(&drawn), "both ends may be drawn, and nothing else");
+    drawn
 }
 
 /// The wait before the retry `attempt`, counted from 0; `previous_ns` is the wait before that, at first the base.
@@ -61,15 +64,19 @@ pub(super) fn wait_ns(
     random: u64,
 ) -> u64 {
     let exponential_ns = capped_exponential(base_ns, max_ns, attempt);
+    assert!(exponential_ns <= max_ns, "the cap holds");
     match jitter {
         Jitter::Added { jitter_ns } => exponential_ns.saturating_add(draw(0, jitter_ns, random)),
         Jitter::Full => draw(0, exponential_ns, random),
         Jitter::Equal => {
             let half_ns = exponential_ns / 2;
-            exponential_ns - half_ns + draw(0, half_ns, random)
+            let wait_ns = exponential_ns - half_ns + draw(0, half_ns, random);
+            assert!((half_ns..=exponential_ns).contains(&wait_ns), "half of it is certain");
+            wait_ns
         }
         Jitter::Decorrelated => {
             let top_ns = previous_ns.saturating_mul(3).max(base_ns);
+            assert!(top_ns >= base_ns, "the range does not shrink below the base");
             draw(base_ns, top_ns, random).min(max_ns)
         }
     }

@@ -76,6 +76,7 @@ impl Budget {
         }
         self.level -= RETRY;
         self.counts.retries += 1;
+        assert!(self.level <= u64::from(self.config.capacity - 1) * RETRY, "a retry takes its place out");
         true
     }
 
@@ -108,6 +109,7 @@ impl Budget {
             // What is less than a millionth is not thrown away but waits.
             return;
         }
+        assert!(now_ns > self.paid_ns, "no time is paid for twice");
         self.paid_ns = now_ns;
         self.put(u64::try_from(gained).unwrap_or(u64::MAX / 2));
     }

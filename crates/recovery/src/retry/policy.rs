@@ -162,6 +162,9 @@ impl Retry {
                 return Err(GiveUp::Budget);
             }
         }
+        let jitter_ns = if let Jitter::Added { jitter_ns } = jitter { jitter_ns } else { 0 };
+        assert!(wait_ns <= max_ns.saturating_add(jitter_ns), "the longest wait is max + jitter");
+        assert!(failure != Failure::Permanent, "what would fail again is not tried again");
         self.retries += 1;
         self.previous_ns = wait_ns;
         assert!(self.retries <= retries_max, "never more retries than allowed");
