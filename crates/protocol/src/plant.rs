@@ -95,7 +95,6 @@ plants! {
     (LateCommitAccepted, "late-commit-accepted", "two-phase-commit", "a late commit of an attempt that is over is carried out"),
     (LocksFreedOnTimeout, "locks-freed-on-timeout", "two-phase-commit", "a participant in doubt gives up by itself and frees its locks"),
     (ReadLockReleasedAtVote, "read-lock-released-at-vote", "two-phase-commit", "who only reads lets its locks go when it votes"),
-    (ConfirmAcceptsRevivedLock, "confirm-accepts-revived-lock", "two-phase-commit", "a reader confirms locks that had run out, and that a late copy of the question has taken again"),
     (PreparedDataReadable, "prepared-data-readable", "two-phase-commit", "keys that are promised to a transaction in doubt can be read"),
     // Conflict-free types.
     (RemoveWithoutContext, "remove-without-context", "crdt", "a removal does not tell the others what it has seen"),

@@ -180,7 +180,7 @@ impl Participant {
             if let Some(reading) = leading.reads.holding.get(&transaction).copied()
                 && reading.attempt == attempt
             {
-                if reading.serial == serial || planted(Plant::ConfirmAcceptsRevivedLock) {
+                if reading.serial == serial {
                     // Said again, the same proof is asked for again.
                     leading.reads.proofs.insert(reading.serial, Proof::Confirm { to: from, transaction });
                     return out.prove(epoch, reading.serial);
