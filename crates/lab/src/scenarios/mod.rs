@@ -17,7 +17,7 @@ mod judge;
 mod leader_follower;
 mod node;
 mod pace;
-mod partitioning;
+pub(crate) mod partitioning;
 mod raft;
 mod range;
 mod retry;

@@ -8,6 +8,7 @@ pub(super) mod crdts_resolve;
 pub(super) mod hash_is_even;
 pub(super) mod head_change;
 pub(super) mod head_failure;
+pub(super) mod joins;
 pub(super) mod lag_grows;
 pub(super) mod last_write_counter;
 pub(super) mod majority_is_safe;

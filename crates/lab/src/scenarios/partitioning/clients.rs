@@ -23,6 +23,8 @@ pub(crate) struct Workload {
     pub(crate) reads_ppm: u32,
     pub(crate) ranges_ppm: u32,
     pub(crate) pairs_ppm: u32,
+    /// How likely a request goes to a node that need not be the owner.
+    pub(crate) astray_ppm: u32,
     /// How likely a request goes to the keys of the moment: a hotspot that wanders upwards.
     pub(crate) hot_ppm: u32,
 }
@@ -39,6 +41,7 @@ impl Workload {
             reads_ppm: 300_000,
             ranges_ppm: 0,
             pairs_ppm: 0,
+            astray_ppm: 30_000,
             hot_ppm: random.pick(&[0, 500_000, 900_000]),
         }
     }
@@ -173,7 +176,7 @@ impl<S: Scheme> PartitionClients<S> {
         };
         client.op = op;
         // Now and then elsewhere: whoever is asked says what map it knows.
-        let to = if random.chance(30_000) { random.pick(&self.nodes) } else { owner };
+        let to = if random.chance(self.workload.astray_ppm) { random.pick(&self.nodes) } else { owner };
         let request = Request { op, version: client.map.version(), ask };
         let id = ClientId(at as u32);
         out.request(id, to, request);

@@ -51,6 +51,15 @@ impl ListHistory {
         self.reads.entry(key.to_vec()).or_default().push(Read { invoked_ns, returned_ns, list });
     }
 
+    /// Of everything that was answered: when it was asked, and when answered.
+    pub(crate) fn done(&self) -> impl Iterator<Item = (u64, u64)> {
+        let appends = self.appends.values().flatten().filter_map(|append| match append.fate {
+            Fate::Done(returned_ns) => Some((append.invoked_ns, returned_ns)),
+            Fate::Refused | Fate::Unknown => None,
+        });
+        appends.chain(self.reads.values().flatten().map(|read| (read.invoked_ns, read.returned_ns)))
+    }
+
     /// Judges one key by its list in the end.
     pub(crate) fn judge(&self, key: &[u8], last: &[u64]) -> Result<(), Violation> {
         let name = key.escape_ascii().to_string();
