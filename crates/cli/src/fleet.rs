@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use keypact_node::Member;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::cluster::Place;
@@ -213,7 +214,13 @@ impl Fleet {
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the fleet itself holds a sender"),
             }
             let answers = self.asking.ask_all(&addresses);
-            if all_serve(&answers) {
+            // Who was removed while it was down serves no more, and may not have been told.
+            let removed = |place: &Place| {
+                let Member { id, incarnation, .. } = place.member;
+                answers.iter().flatten().any(|answer| answer.is_gone(id, incarnation))
+            };
+            let here = self.places().zip(&answers).filter(|(place, _)| !removed(place));
+            if all_serve(&here.map(|(_, answer)| answer.clone()).collect::<Vec<_>>()) {
                 return Ok(answers.into_iter().flatten().collect());
             }
             if Instant::now() > deadline {

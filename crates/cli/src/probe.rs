@@ -20,8 +20,6 @@ pub(crate) struct Answer {
     pub(crate) cluster: String,
     /// Who answers.
     pub(crate) node: u64,
-    /// Whether it was removed from the cluster.
-    pub(crate) removed: bool,
     /// All nodes of the cluster.
     pub(crate) nodes: Vec<Member>,
     /// Nodes that were removed.
@@ -218,9 +216,7 @@ pub(crate) fn best_view<'a>(name: &str, told: &[&'a Answer]) -> Option<&'a Group
 /// Whether all of these nodes serve: each answers and knows, for every group, the same leader.
 pub(crate) fn all_serve(answers: &[Result<Answer, String>]) -> bool {
     let leader_of = |answer: &Answer, name: &str| answer.group(name).and_then(|group| group.leader);
-    // Who was removed while it was down serves no more, and is told so.
-    let here = || answers.iter().filter(|answer| !answer.as_ref().is_ok_and(|answer| answer.removed));
-    let Some(Ok(first)) = here().next() else { return false };
+    let Some(Ok(first)) = answers.first() else { return false };
     let agreed = |answer: &Result<Answer, String>| {
         answer.as_ref().is_ok_and(|answer| {
             first
@@ -229,7 +225,7 @@ pub(crate) fn all_serve(answers: &[Result<Answer, String>]) -> bool {
                 .all(|group| group.leader.is_some() && leader_of(answer, &group.name) == group.leader)
         })
     };
-    !first.groups.is_empty() && here().all(agreed)
+    !first.groups.is_empty() && answers.iter().all(agreed)
 }
 
 /// At a member's address there must be that member.
@@ -273,7 +269,6 @@ pub(crate) mod tests {
         Answer {
             cluster: "c".to_owned(),
             node,
-            removed: false,
             gone: Vec::new(),
             asking: Vec::new(),
             nodes: (1..=3).map(member).collect(),

@@ -45,6 +45,14 @@ fn leader_of(list: &Json, group: &str) -> Option<u64> {
     rows.iter().find(|row| row["groups"][group]["leads"] == true)?["id"].as_u64()
 }
 
+/// Whether node `index` takes node `id` for alive.
+fn hears(up: &Up, index: u16, id: u64) -> bool {
+    let Ok(Value::Bulk(json)) = up.connect(index).call(&[b"KEYPACT", b"STATUS"]) else { return true };
+    let status: Json = serde_json::from_slice(&json).expect("a status is JSON");
+    let nodes = status["nodes"].as_array().expect("a list");
+    nodes.iter().any(|node| node["id"] == id && node["alive"] == true)
+}
+
 /// Writes keys of its own through the nodes at these ports, moving on when one is gone; what was acknowledged.
 fn write_until(ports: &[u16], writer: usize, stop: &AtomicBool) -> Vec<String> {
     let mut acknowledged = Vec::new();
@@ -209,4 +217,53 @@ fn a_fourth_node_comes_leads_and_a_founder_goes() {
     eventually("the three serve", || {
         list(&up, &dir, 0).is_some_and(|list| is_made_of(&list, &[(2, 1), (3, 1), (4, 1)]))
     });
+}
+
+/// Each refusal says why, ends with exit code 1, and changes nothing.
+#[test]
+fn orders_that_can_not_be_are_refused() {
+    let folder = Folder::new("refusals");
+    let dir = folder.path("data");
+    let up = Up::start(&dir, free_port(), &["--no-restart"]);
+    let three = [(1, 1), (2, 1), (3, 1)];
+    let refused = |words: &[&str], why: &str| {
+        let output = node(&up, &dir, 0, words);
+        let said = text(&output.stderr);
+        assert!(
+            output.status.code() == Some(1) && said.contains(why),
+            "{words:?}: {:?} {said}",
+            output.status
+        );
+    };
+    refused(&["add", "--id", "2"], "node 2 is a member already");
+    refused(&["remove", "9"], "node 9 is no member");
+    refused(&["transfer", "9"], "node 9 is no member");
+    let taken = format!("127.0.0.1:{}", up.port + 1);
+    let output = node(&up, &dir, 0, &["add", "--at", &taken]);
+    assert!(output.status.code() == Some(2), "{}", text(&output.stderr));
+    let empty = folder.path("elsewhere");
+    let output = node(&up, &empty, 0, &["add"]);
+    assert!(
+        output.status.code() == Some(2) && text(&output.stderr).contains("--dir"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(list(&up, &dir, 0).is_some_and(|list| is_made_of(&list, &three)));
+
+    let third = up.pid(2);
+    signal(third, rustix::process::Signal::KILL);
+    eventually("the others lead both groups", || {
+        list(&up, &dir, 0).is_some_and(|list| {
+            let leaders = [leader_of(&list, "catalog"), leader_of(&list, "default")];
+            leaders.iter().all(|leader| matches!(leader, Some(1 | 2)))
+        })
+    });
+    // Who leads must have noticed; before that it takes node 3 for alive.
+    eventually("the others miss node 3", || (0..2).all(|index| !hears(&up, index, 3)));
+    refused(&["remove", "2"], "would lose quorum: 1 voters alive, 2 needed");
+    refused(&["transfer", "3", "--patience", "5"], "has not caught up");
+    let removed = node(&up, &dir, 0, &["remove", "3"]);
+    assert!(removed.status.success(), "{}", text(&removed.stderr));
+    eventually("two nodes", || list(&up, &dir, 0).is_some_and(|list| is_made_of(&list, &[(1, 1), (2, 1)])));
+    up.stop();
 }

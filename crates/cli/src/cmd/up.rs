@@ -134,7 +134,13 @@ impl Up {
         let nodes: Vec<Started<'_>> = fleet
             .places()
             .enumerate()
-            .map(|(index, place)| Started::new(fleet.pid(index), place, answers.get(index)))
+            .map(|(index, place)| {
+                Started::new(
+                    fleet.pid(index),
+                    place,
+                    answers.iter().find(|answer| answer.node == place.member.id),
+                )
+            })
             .collect();
         if self.json {
             return say_json(
