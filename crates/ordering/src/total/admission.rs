@@ -49,6 +49,7 @@ impl Admission {
         self.proposed.clear();
         self.opening.clear();
         self.early.clear();
+        assert!(self.proposed.is_empty(), "the table of sessions says what is in the log");
     }
 
     /// Whether a request to open a session is not yet on its way.
@@ -107,6 +108,7 @@ impl Admission {
         session: u64,
     ) -> Option<(u64, Bytes)> {
         let counter = self.reached(sessions, node, session)? + 1;
+        assert!(counter > 0, "messages are counted from 1");
         self.early.remove(&Name { node, session, counter }).map(|item| (counter, item))
     }
 }

@@ -154,6 +154,7 @@ impl<L: ReplicatedLog> Total<L> {
         let (core, ordering) = (&mut self.core, &mut self.ordering);
         core.handle(input, context, &mut LogSink::<L, _> { ordering, out, log: PhantomData });
         self.answer_log(context, out);
+        assert!(self.ordering.answers.is_empty(), "the log has all its answers");
         if core::mem::take(&mut self.ordering.lost) {
             self.admission.clear();
         }
@@ -183,6 +184,7 @@ impl<L: ReplicatedLog> Total<L> {
             return out.reply_early(Reply::Refused { id, why });
         }
         self.ordering.sender.push(id, command.seal(|_| ()).slice(HEADROOM_BYTES..));
+        assert!(self.ordering.sender.waiting() <= self.config.window, "what waits is bounded");
     }
 
     /// Gives what waits to whom leads the log.
@@ -276,6 +278,10 @@ impl<L: ReplicatedLog> Total<L> {
     fn propose_one(&mut self, item: &Bytes, context: Context, out: &mut impl Sink<Self>) -> bool {
         self.proposals = (self.proposals + 1) % OWN_REQUESTS;
         let id = RequestId(OWN_REQUESTS | self.proposals);
+        assert!(
+            id.0 >= OWN_REQUESTS && !item.is_empty(),
+            "it is no request of the parent's, and no entry of the log's own"
+        );
         self.ordering.refused = None;
         self.ordering.counters.proposed += 1;
         let command = Draft::copy_of(item);

@@ -75,6 +75,7 @@ impl Ordering {
     /// What a delivery of the log is for the parent: a message, or nothing in the same place.
     fn order(&mut self, delivery: Delivery) -> Delivery {
         let (command, request) = self.open_item(&delivery.command);
+        assert!(request.is_none() || !command.is_empty(), "who is answered has broadcast something");
         Delivery { command, request, ..delivery }
     }
 
@@ -156,6 +157,7 @@ impl Ordering {
             SnapshotInput::Installed { meta } => {
                 let (meta, sessions) = unwrap_meta(meta).expect("the parent gives back our own meta");
                 self.incoming = None;
+                assert!(sessions.len() >= self.sessions.len(), "a snapshot only goes forward");
                 self.sessions = sessions.clone();
                 self.checkpoint = Some((meta.clone(), sessions));
                 passed_over = self.sender.passed_over(self.sessions.get(self.node));

@@ -92,7 +92,9 @@ impl Sender {
         if is_open {
             self.is_open = true;
             self.submitted = 0;
-            self.first = table.expect("what is open is in the table").count + 1;
+            let table = table.expect("what is open is in the table");
+            assert!(table.session == self.session, "this life's session is the open one");
+            self.first = table.count + 1;
         } else {
             // What it knew of the table was old: again, with what is known now, and by the same name. Another request of this life may
             // still come to be open; a life that gave itself a new name for each would run behind its own requests (seed 22434).
@@ -106,6 +108,7 @@ impl Sender {
         if !self.is_open || counter != self.first {
             return None;
         }
+        assert!(self.first > 0, "messages are counted from 1");
         let first = self.waiting.pop_front()?;
         self.first += 1;
         self.submitted = self.submitted.saturating_sub(1);
@@ -137,6 +140,7 @@ impl Sender {
         };
         let passed = (table.count + 1).saturating_sub(self.first).min(self.waiting.len() as u64) as usize;
         self.first = self.first.max(table.count + 1);
+        assert!(self.first > 0 && passed <= self.waiting.len(), "only what waits is passed over");
         self.submitted = self.submitted.saturating_sub(passed);
         self.waiting.drain(..passed).map(|waiting| waiting.id).collect()
     }
@@ -182,6 +186,7 @@ impl Sender {
             batches.last_mut().expect("one was begun").push(item);
             self.submitted += 1;
         }
+        assert!(batches.iter().all(|batch| !batch.is_empty()), "every submission says something");
         assert!(batches.len() <= BATCHES_PER_FLUSH, "a flush has an end");
         batches
     }
@@ -189,6 +194,7 @@ impl Sender {
     pub(super) fn assert_invariants(&self, window: usize) {
         assert!(self.waiting.len() <= window, "what waits is bounded");
         assert!(self.submitted <= self.waiting.len(), "only what waits was submitted");
+        assert!(!self.is_open || self.first > 0, "who is open knows its next number");
         assert!(self.is_open || self.submitted == 0, "nothing is submitted before its number is known");
     }
 }

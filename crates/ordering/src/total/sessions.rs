@@ -50,6 +50,7 @@ impl Sessions {
 
     /// Opens a session behind the one that its node knows of; whether it is open then.
     pub(super) fn open(&mut self, node: NodeId, session: u64, after: u64) -> bool {
+        assert!(session > 0, "0 is no session");
         let known = self.get(node);
         let present = known.map_or(0, |known| known.session);
         if present != after || (known.is_none() && self.open.len() >= SENDERS_MAX) {
@@ -63,6 +64,7 @@ impl Sessions {
 
     /// Takes a message in the log's order.
     pub(super) fn take(&mut self, node: NodeId, session: u64, counter: u64) -> Verdict {
+        assert!(counter > 0 && counter <= COUNTER_MAX, "decoders let no other in");
         let Some(known) = self.open.get_mut(&node).filter(|known| known.session == session) else {
             return Verdict::Closed;
         };

@@ -29,6 +29,7 @@ impl Sequencer {
     /// Begins to collect.
     pub(super) fn collect(&mut self, now_ns: u64, out: &mut impl Sink<Self>) {
         assert!(self.hard.sequencer == Some(self.config.id), "it is written who sequences");
+        assert!(self.disk.hard > Lsn::ZERO, "the promise was written");
         self.counters.collections += 1;
         self.state =
             State::Collecting(Collection { holds: BTreeMap::new(), promise: self.disk.hard, source: None });
@@ -57,6 +58,7 @@ impl Sequencer {
             return;
         }
         let last = self.log.last();
+        assert!(last.epoch <= self.hard.epoch, "what is held is of no later epoch than the promise");
         // Held until the promise, and all of the log that it speaks of, are durable.
         out.send(from, self.say(Body::Holds { last }));
     }
@@ -85,6 +87,7 @@ impl Sequencer {
             self.counters.refused_contradictions += 1;
             return;
         }
+        assert!(from != self.config.id, "the own hold is counted when it is durable");
         collection.holds.insert(from, last);
         self.choose(context, out);
     }
@@ -93,6 +96,7 @@ impl Sequencer {
     /// majority, and any two have a member in common.
     fn choose(&mut self, context: Context, out: &mut impl Sink<Self>) {
         let majority = self.config.majority();
+        assert!(majority * 2 > self.config.members.len(), "any two majorities have a member in common");
         let id = self.config.id;
         let State::Collecting(collection) = &mut self.state else { return };
         let own = collection.holds.contains_key(&id);
@@ -108,6 +112,7 @@ impl Sequencer {
             // Equal names at the end, equal logs.
             return self.open_epoch(context, out);
         }
+        assert!(collection.holds.len() >= majority, "a majority has promised");
         let is_latest = |member: &NodeId| collection.holds.get(member) == Some(&latest);
         if !collection.source.as_ref().is_some_and(is_latest) {
             self.counters.fetches += 1;
@@ -122,11 +127,14 @@ impl Sequencer {
         let State::Collecting(Collection { source: Some(source), .. }) = &self.state else { return };
         // Up to what was committed, or compared since, both logs are equal.
         let after = self.committed.max(self.agreed);
+        assert!(*source != self.config.id, "the own log is not fetched");
+        assert!(after >= self.log.base().position, "what a checkpoint covers is not asked for");
         // Early: a question.
         out.send_early(*source, self.say(Body::Fetch { after }));
     }
 
     pub(super) fn on_fetch(&mut self, from: NodeId, after: u64, out: &mut impl Sink<Self>) {
+        assert!(matches!(self.state, State::Member), "who has a role answers no other sequencer");
         let base = self.log.base().position;
         let body = match self.log.at(after) {
             Some(prev) => {
@@ -156,6 +164,7 @@ impl Sequencer {
             return;
         }
         let Ok(end) = self.take_over(prev, entries, out) else { return };
+        assert!(end >= prev.position, "entries go forward");
         let progress = end > self.agreed;
         self.agreed = self.agreed.max(end);
         let State::Collecting(collection) = &self.state else { return };

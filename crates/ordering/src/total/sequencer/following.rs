@@ -19,6 +19,7 @@ impl Sequencer {
         committed: u64,
         out: &mut impl Sink<Self>,
     ) {
+        assert!(matches!(self.state, super::State::Member), "who has a role obeys nobody");
         if self.is_installing() {
             // The log may be replaced at any moment; it is sent again.
             return;
@@ -38,6 +39,7 @@ impl Sequencer {
         // A base is committed, and so surely the sequencer's.
         self.agreed = self.agreed.max(end).max(self.log.base().position);
         self.commit_to(committed.min(self.agreed), out);
+        assert!(self.agreed <= self.log.last().position, "it answers for what it has");
         // Held until all of it is durable.
         out.send(from, self.say(Body::Accept { held: self.agreed }));
     }
@@ -50,6 +52,9 @@ impl Sequencer {
         entries: Vec<Entry>,
         out: &mut impl Sink<Self>,
     ) -> Result<u64, Contradiction> {
+        let follow =
+            entries.iter().zip(prev.position + 1..).all(|(entry, position)| entry.at.position == position);
+        assert!(follow, "entries stand one behind the other");
         let end = prev.position + entries.len() as u64;
         let base = self.log.base().position;
         let new = entries.into_iter().skip_while(|entry| {
@@ -74,6 +79,7 @@ impl Sequencer {
             self.log.push(entry, lsn, None);
         }
         assert!(self.log.last().position >= end, "all of it is here");
+        assert!(self.log.last().position >= self.committed, "what is committed stays");
         Ok(end)
     }
 
@@ -83,6 +89,7 @@ impl Sequencer {
             assert!(position <= self.log.last().position, "what is committed is here");
             self.committed = position;
             self.deliver(out);
+            assert!(self.delivered <= self.committed, "no more is delivered than is committed");
         }
     }
 }

@@ -74,7 +74,9 @@ impl Log {
 
     /// All requests that wait, in order; none waits any more.
     pub(super) fn take_requests(&mut self) -> Vec<RequestId> {
-        self.slots.iter_mut().filter_map(|slot| slot.request.take()).collect()
+        let requests = self.slots.iter_mut().filter_map(|slot| slot.request.take()).collect();
+        assert!(self.slots.iter().all(|slot| slot.request.is_none()), "nobody waits any more");
+        requests
     }
 
     /// The name of the entry at a position: in the log, or the last one before it.
@@ -105,6 +107,7 @@ impl Log {
             count += 1;
         }
         self.durable = self.durable.min(position - 1);
+        assert!(self.last().position < position, "nothing from there on is left");
         count
     }
 
@@ -132,6 +135,7 @@ impl Log {
     pub(super) fn reset(&mut self, base: Viewstamp, stamp_ms: u64) {
         assert!(self.slots.iter().all(|slot| slot.request.is_none()), "who has requests takes no snapshot");
         *self = Log::new(base, stamp_ms);
+        assert!(self.is_empty() && self.bytes == 0, "nothing stands behind a snapshot");
     }
 
     /// Entries from a position on, at most so many bytes and so many; at least one, if there is one.
@@ -146,6 +150,7 @@ impl Log {
             }
             batch.push(slot.entry.clone());
         }
+        assert!(batch.len() as u64 <= max_count, "no more than there is room for");
         assert!(batch.first().is_none_or(|entry: &Entry| entry.at.position == from), "it begins there");
         batch
     }
@@ -157,6 +162,8 @@ impl Log {
             self.base.position <= self.durable && self.durable <= self.last().position,
             "durable is in it"
         );
+        assert!(self.bytes >= self.slots.len(), "each entry has bytes");
+        assert!(self.base_stamp_ms <= self.last_stamp_ms(), "stamps never fall along the log");
         assert!(self.base.epoch <= self.last().epoch, "epochs never fall along the log");
     }
 }

@@ -86,6 +86,8 @@ pub enum Body {
 }
 
 fn put_entries(entries: &[Entry], out: &mut Vec<u8>) {
+    let follow = entries.windows(2).all(|pair| pair[1].at.position == pair[0].at.position + 1);
+    assert!(follow, "entries stand one behind the other");
     varint::put(entries.len() as u64, out);
     for entry in entries {
         entry.put(out);
@@ -105,6 +107,7 @@ fn take_entries(prev: Viewstamp, bytes: &mut Bytes) -> Result<Vec<Entry>, Decode
         before = entry.at;
         entries.push(entry);
     }
+    assert!(entries.len() == count, "all were read");
     Ok(entries)
 }
 

@@ -154,6 +154,8 @@ impl Protocol for Sequencer {
         assert!(self.agreed <= last.position, "only what is held can agree");
         assert!(self.reading.len() < self.config.members.len(), "one piece is read for each other member");
         assert!(last.epoch <= self.hard.epoch, "no entry is of an epoch not yet known");
+        assert!(self.disk.hard <= self.disk.last_append, "the hard state was written");
+        assert!(!(self.checkpoint_pending && self.is_installing()), "one checkpoint is written at a time");
         match &self.state {
             State::Member => {}
             State::Collecting(collection) => {
@@ -261,6 +263,7 @@ impl Sequencer {
             self.counters.refused_contradictions += 1;
             return;
         }
+        assert!(from != self.config.id, "nobody obeys itself");
         match body {
             Body::Collect => self.on_collect(from, out),
             Body::Fetch { after } => self.on_fetch(from, after, out),
@@ -281,9 +284,11 @@ impl Sequencer {
             self.incoming = None;
         }
         self.write_hard(HardState { epoch, sequencer: Some(sequencer) }, out);
+        assert!(matches!(self.state, State::Member), "a role ends with its epoch");
     }
 
     fn step_down(&mut self, out: &mut impl Sink<Self>) {
+        assert!(!matches!(self.state, State::Member), "who steps down had a role");
         self.state = State::Member;
         self.counters.stepped_down += 1;
         out.cancel_timer(Timer::Heartbeat);
@@ -309,6 +314,7 @@ impl Sequencer {
             // Early: a refusal says that nothing was written, which no crash can make untrue.
             return out.reply_early(Reply::Refused { id, why });
         }
+        assert!(self.log.bytes() < self.config.log_limit_bytes, "there is room in the log");
         let command = command.seal(|_| ()).slice(keypact_protocol::HEADROOM_BYTES..);
         self.sequence(command, Some(id), context.wall_ms, out);
     }
@@ -328,12 +334,14 @@ impl Sequencer {
         if self.is_installing() {
             return;
         }
+        assert!(self.committed <= self.log.last().position, "what is committed is in the log");
         while self.delivered < self.committed {
             self.delivered += 1;
             let request = self.log.take_request(self.delivered);
             let slot = self.log.slot(self.delivered).expect("what is committed is in the log");
             let Entry { at, stamp_ms, command } = slot.entry.clone();
             assert!(at.position == self.delivered, "deliveries have no gap");
+            assert!(at.epoch <= self.hard.epoch, "nothing is delivered of an epoch not yet known");
             self.counters.delivered += 1;
             // Early: the entry is on a majority's disks. Should this member lose power now, it loses the parent's state with it, and
             // delivers the entry again once it hears again that it is committed.
@@ -350,6 +358,7 @@ impl Sequencer {
 
     fn write_hard(&mut self, hard: HardState, out: &mut impl Sink<Self>) {
         assert!(hard.epoch >= self.hard.epoch, "epochs never fall");
+        assert!(hard.epoch == 0 || hard.sequencer.is_some(), "an epoch is somebody's");
         self.hard = hard;
         self.disk.hard = self.append(Record::HardState(hard), out);
     }
@@ -358,11 +367,13 @@ impl Sequencer {
     fn shorten_log(&mut self, out: &mut impl Sink<Self>) {
         self.write_hard(self.hard, out);
         self.disk.drop_after = Some(self.disk.hard);
+        assert!(self.disk.hard == self.disk.last_append, "the hard state stands behind what is dropped");
     }
 
     fn drop_log_if_safe(&mut self, out: &mut impl Sink<Self>) {
         if let Some(hard) = self.disk.drop_after.take_if(|hard| *hard <= self.disk.durable) {
             let first = self.log.slot(self.log.base().position + 1).map_or(hard, |slot| slot.lsn);
+            assert!(first > Lsn::ZERO && hard <= self.disk.durable, "what replaces it is durable");
             out.drop_log_before(first.min(hard));
         }
     }

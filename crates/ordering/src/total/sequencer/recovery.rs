@@ -61,6 +61,7 @@ impl Recovering {
         if entry.at.position <= last {
             self.log.truncate_from(entry.at.position);
         }
+        assert!(self.agrees, "only what follows the checkpoint counts");
         self.log.push(entry, lsn, None);
         Ok(())
     }
@@ -100,6 +101,7 @@ impl Recover<Sequencer> for Recovering {
             // No order of our own writes leaves this; that this member sequenced that epoch can't be excluded.
             self.hard = HardState { epoch: last.epoch, sequencer: Some(self.config.id) };
         }
+        assert!(self.hard.epoch >= self.log.last().epoch, "no entry is of an epoch not yet known");
         let base = self.log.base().position;
         Sequencer {
             config: self.config,

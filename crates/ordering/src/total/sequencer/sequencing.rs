@@ -60,6 +60,7 @@ impl Sequencing {
 impl Peer {
     /// It does not have what should come before: begins again behind its last.
     pub(super) fn begins_after(&mut self, position: u64) {
+        assert!(position < self.next, "it only goes back");
         self.next = position.max(self.held) + 1;
         self.probing = true;
         self.sent_ns = 0;
@@ -82,7 +83,8 @@ impl Sequencer {
             progress_ns: context.now_ns,
             snapshot: None,
         };
-        let peers = self.config.others().map(peer).collect();
+        let peers: Vec<Peer> = self.config.others().map(peer).collect();
+        assert!(peers.len() + 1 == self.config.members.len(), "all others are spoken to");
         self.state = State::Sequencing(Box::new(Sequencing { opened_at: next, peers }));
         self.sequence(Bytes::new(), None, context.wall_ms, out);
         assert!(self.log.last() == Viewstamp { epoch: self.hard.epoch, position: next }, "it is opened");
@@ -100,6 +102,7 @@ impl Sequencer {
         assert!(matches!(self.state, State::Sequencing(_)), "nobody else gives positions");
         let at = Viewstamp { epoch: self.hard.epoch, position: self.log.last().position + 1 };
         let stamp_ms = self.log.last_stamp_ms().max(wall_ms.min(super::COUNT_MAX));
+        assert!(at > self.log.last(), "names only rise");
         let entry = Entry { at, stamp_ms, command };
         let lsn = self.append(Record::Entry(entry.clone()), out);
         self.log.push(entry, lsn, request);
@@ -195,6 +198,7 @@ impl Sequencer {
         }
         peer.probing = false;
         peer.next = peer.next.max(peer.held + 1);
+        assert!(peer.next <= last + 1, "nobody is sent what was not sequenced");
         if peer.held >= self.log.base().position {
             peer.snapshot = None;
         }
@@ -209,6 +213,7 @@ impl Sequencer {
         if last < peer.next - 1 && last <= own_last {
             self.counters.gaps += 1;
             peer.begins_after(last);
+            assert!(peer.held < peer.next && peer.next <= own_last + 1, "it begins within the log");
         }
     }
 
@@ -217,6 +222,7 @@ impl Sequencer {
         let State::Sequencing(sequencing) = &self.state else { return };
         let mut held: Vec<u64> = sequencing.peers.iter().map(|peer| peer.held).collect();
         held.push(self.log.durable());
+        assert!(held.len() == self.config.members.len(), "every member is counted once");
         held.sort_unstable_by(|a, b| b.cmp(a));
         let mut majority = self.config.majority();
         if planted(Plant::DeliversBeforeMajority) {
@@ -228,6 +234,7 @@ impl Sequencer {
         }
         let of_this_epoch = self.log.at(reached).is_some_and(|at| at.epoch == self.hard.epoch);
         assert!(of_this_epoch, "what comes after the epoch's first entry is of the epoch");
+        assert!(reached <= self.log.last().position, "only what was sequenced is held");
         self.committed = reached;
         self.deliver(out);
     }

@@ -61,6 +61,7 @@ impl Sequencer {
         }
         let slot = self.log.slot(self.delivered).expect("what was delivered since the base is in the log");
         let meta = Meta { at: slot.entry.at, stamp_ms: slot.entry.stamp_ms };
+        assert!(meta.at.position > self.log.base().position, "a checkpoint covers more than the last");
         assert!(self.delivered <= self.log.durable(), "a checkpoint covers what is on the disk");
         self.compact_wanted = false;
         self.checkpoint_pending = true;
@@ -88,6 +89,7 @@ impl Sequencer {
         assert!(self.log.at(meta.at.position) == Some(meta.at), "what is committed is not replaced");
         self.checkpoint_pending = false;
         self.log.compact(meta.at.position);
+        assert!(self.log.base() == meta.at, "the log goes on behind the checkpoint");
         self.shorten_log(out);
     }
 
@@ -109,6 +111,7 @@ impl Sequencer {
     }
 
     fn read(&mut self, to: NodeId, chunk: u32, out: &mut impl Sink<Self>) {
+        assert!(to != self.config.id, "nobody needs its own snapshot");
         if !self.reading.contains(&to) {
             self.reading.push(to);
             out.snapshot_out(SnapshotRead { to, chunk });
@@ -174,6 +177,7 @@ impl Sequencer {
         }
         let incoming = self.incoming.as_mut().expect("just looked at or set");
         incoming.from = from;
+        assert!(!incoming.installing, "nothing follows the last piece");
         if incoming.taking || incoming.last.is_some() {
             return;
         }
@@ -209,6 +213,7 @@ impl Sequencer {
     fn on_chunk_taken(&mut self, chunk: u32, out: &mut impl Sink<Self>) {
         let Some(incoming) = &mut self.incoming else { return };
         if incoming.taking && chunk == incoming.next {
+            assert!(incoming.last.is_none() && !incoming.installing, "the last piece comes last");
             incoming.taking = false;
             incoming.next += 1;
             let body = Body::WantChunk { position: incoming.meta.at.position, chunk: incoming.next };
@@ -226,6 +231,7 @@ impl Sequencer {
         self.log.reset(at, incoming.meta.stamp_ms);
         self.delivered = at.position;
         self.committed = at.position;
+        assert!(self.log.last() == at, "the snapshot is all there is");
         self.counters.snapshots_installed += 1;
         self.shorten_log(out);
         // Committed, and so in every later sequencer's log.
