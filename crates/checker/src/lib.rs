@@ -24,7 +24,8 @@ mod tests;
 pub mod witness;
 
 pub use delivery::{
-    DeliveryHistory, DeliveryOrder, DeliveryViolation, check_delivery, read_delivery, write_delivery,
+    DeliveryHistory, DeliveryOrder, DeliveryReport, DeliveryViolation, check_delivery, check_delivery_file,
+    read_delivery, write_delivery,
 };
 pub use durability::{LostWrite, lost_writes};
 pub use error::{CheckError, HistoryError, Problem};

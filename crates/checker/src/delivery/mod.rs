@@ -17,12 +17,14 @@
 
 mod causes;
 mod jsonl;
+mod report;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use jsonl::{read_delivery, write_delivery};
+pub use report::{DeliveryReport, check_delivery_file};
 
 /// An order, each with all properties that it includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

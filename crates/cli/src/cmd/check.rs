@@ -1,4 +1,4 @@
-//! `keypact check`: is a recorded history linearizable?
+//! `keypact check`: is a recorded history linearizable, serializable, in order?
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -7,29 +7,35 @@ use clap::Args;
 use keypact_checker::format::write_edn;
 use keypact_checker::report::Judgement;
 use keypact_checker::{
-    CheckError, Initial, Limits, ListReport, ModelKind, Options, ReadOptions, Report, Row,
+    CheckError, DeliveryOrder, DeliveryReport, Initial, Limits, ListReport, ModelKind, Options, ReadOptions,
+    Report, Row,
 };
-use keypact_checker::{check_expected, check_file, check_list_file, read_file};
+use keypact_checker::{check_delivery_file, check_expected, check_file, check_list_file, read_file};
 
 use crate::failure::Failure;
 use crate::output::{grouped, note, say, say_json, table};
 
-const AFTER: &str = "\
-Examples:
+const AFTER: &str = r#"Examples:
   keypact check --model kv history.jsonl
   keypact check --model cas-register --init 0 --limit 10s jepsen.log
   keypact check --model kv --json *.edn
   keypact check --model kv --to-edn history.edn history.jsonl
   keypact check --model list-append transactions.edn
+  keypact check --model total deliveries.jsonl
   keypact check --expected expected.tsv
 
 Models: register (read, write), cas-register (and compare-and-set), counter (add, read), kv (strings by key);
-list-append (transactions over lists: strict serializability, with the cycle that disproves it).
+list-append (transactions over lists: strict serializability, with the cycle that disproves it);
+fifo, causal, total (deliveries of broadcasts: the order, validity, no duplication, agreement; total says nothing of fifo).
+Deliveries are one JSON object a line, the lines of each process in its own order:
+  {"process":1,"type":"broadcast","message":"a"}   {"process":2,"type":"deliver","message":"a"}
+  {"process":3,"type":"skip","of":1,"upto":4}      it joined, and will not deliver the first 4 broadcasts of process 1
+  {"process":2,"type":"crash"}   {"process":2,"type":"start"}   {"type":"rest"}  all is quiet: agreement is judged
 Formats are told by their content: our own (one JSON object a line), EDN (Jepsen, Knossos), Jepsen logs.
 A table of expected verdicts has the columns path, check, valid; an undecided row counts as wrong.
-Exit codes: 0 linearizable, strictly serializable (all rows right); 1 not, or undecided; 2 can't be read.";
+Exit codes: 0 linearizable, strictly serializable, in order (all rows right); 1 not, or undecided; 2 can't be read."#;
 
-/// Check recorded histories for linearizability, or strict serializability
+/// Check recorded histories for linearizability, strict serializability, or an order of delivery
 #[derive(Args)]
 #[command(after_help = AFTER)]
 pub(crate) struct Check {
@@ -56,11 +62,12 @@ pub(crate) struct Check {
     files: Vec<PathBuf>,
 }
 
-/// What a history is of: single objects, or transactions over lists.
+/// What a history is of: single objects, transactions over lists, or broadcasts.
 #[derive(Clone, Debug)]
 enum Model {
     Object(ModelKind),
     ListAppend,
+    Delivery(DeliveryOrder),
 }
 
 fn parse_model(text: &str) -> Result<Model, String> {
@@ -69,7 +76,8 @@ fn parse_model(text: &str) -> Result<Model, String> {
         "list-append" => Ok(Model::ListAppend),
         _ => {
             let kind = ModelKind::from_name(text).map(Model::Object);
-            kind.ok_or_else(|| format!("one of {}, list-append", names()))
+            let kind = kind.or_else(|| DeliveryOrder::from_name(text).map(Model::Delivery));
+            kind.ok_or_else(|| format!("one of {}, list-append, fifo, causal, total", names()))
         }
     }
 }
@@ -96,6 +104,7 @@ impl Check {
             (Some(table), _) => self.table(table, &limits),
             (None, Some(Model::Object(model))) => self.files(model, limits),
             (None, Some(Model::ListAppend)) => self.lists(),
+            (None, Some(Model::Delivery(order))) => self.deliveries(*order),
             (None, None) => unreachable!("the command line requires one of them"),
         }
     }
@@ -154,6 +163,31 @@ impl Check {
             0 => Ok(()),
             wrong => {
                 let text = || format!("{wrong} of {} not strictly serializable", reports.len());
+                Err(Failure { code: 1, text: silent_or(self.json, text) })
+            }
+        }
+    }
+
+    fn deliveries(&self, order: DeliveryOrder) -> Result<(), Failure> {
+        if self.to_edn.is_some() || self.init.is_some() {
+            return Err(Failure::cannot("--to-edn and --init are not for histories of broadcasts"));
+        }
+        let mut reports = Vec::with_capacity(self.files.len());
+        for file in &self.files {
+            let report = check_delivery_file(file, order).map_err(Failure::cannot)?;
+            if !self.json {
+                say_delivery_report(&report);
+            }
+            reports.push(report);
+        }
+        let wrong = reports.iter().filter(|report| !report.is_valid()).count();
+        if self.json {
+            say_json(&serde_json::json!({ "files": reports.len(), "wrong": wrong, "reports": reports }))?;
+        }
+        match wrong {
+            0 => Ok(()),
+            wrong => {
+                let text = || format!("{wrong} of {} not in {} order", reports.len(), order.name());
                 Err(Failure { code: 1, text: silent_or(self.json, text) })
             }
         }
@@ -265,6 +299,25 @@ fn say_list_report(report: &ListReport) {
     for witness in &report.witnesses {
         let text: Vec<String> = witness.text.lines().map(|line| format!("    {line}")).collect();
         say(format!("  {}\n{}", witness.name, text.join("\n")));
+    }
+}
+
+fn say_delivery_report(report: &DeliveryReport) {
+    let verdict = match &report.violation {
+        None => format!("in {} order", report.model),
+        Some(violation) => format!("not in {} order: {}", report.model, violation.property),
+    };
+    let rest = if report.at_rest { "" } else { "; not at rest, so agreement was not judged" };
+    say(format!(
+        "{}: {verdict}\n  {} deliveries of {} messages at {} processes, {:.1} ms{rest}",
+        report.path.display(),
+        grouped(report.deliveries as u64),
+        grouped(report.messages as u64),
+        grouped(report.processes as u64),
+        report.elapsed_ms,
+    ));
+    if let Some(violation) = &report.violation {
+        say(format!("  {}", violation.witness));
     }
 }
 
