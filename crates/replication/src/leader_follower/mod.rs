@@ -2,8 +2,9 @@
 //!
 //! *What it guarantees.* With `acks` = k > 0 what was delivered anywhere is on the leader's disk and on k followers', and is never lost
 //! while the catalog promotes the most advanced of at least members − k sealed members. With `acks` = 0 the leader's disk is enough, and a
-//! promotion may lose what had not reached the new leader; every member then still is, or becomes again, a prefix of the leader.
-//! Linearizable reads are answered by the leader, within its lease; stale ones by any member.
+//! promotion may lose what had not reached the new leader; every member then still is, or becomes again, a prefix of the leader, and what was
+//! lost is reported before it is cut off ([`Loss`]). Linearizable reads are answered by the leader, within its lease; stale ones by any member, with
+//! an upper bound of their age; a session's own writes by any member that has applied them.
 //!
 //! *From.* Primary-backup replication with an external configuration service: Alsberg & Day, "A Principle for Resilient Sharing of
 //! Distributed Resources" (1976); Liskov & Cowling, "Viewstamped Replication Revisited" (2012), for what a view change must collect; Gray &
@@ -19,8 +20,8 @@
 //! Any restart ends a leadership: the leader may have lost entries that its followers have, and another leadership in the same epoch
 //! would make other entries in their places.
 //!
-//! *Reading order.* `config`, `message`, `record`; here the dispatch; then `leader`, `follower`, `snapshot`, `recovery`; `status` is what
-//! others may see. Members are fixed.
+//! *Reading order.* `config`, `message`, `record`; here the dispatch; then `leader`, `follower`, `snapshot`, `recovery`; `session` and `epochs` are
+//! reads by token; `succession` is the catalog's part, `kept` how that is written down; `status` is what others may see. Members are fixed.
 
 mod config;
 mod epochs;
