@@ -390,20 +390,21 @@ impl Participant {
                 };
                 out.send(to, Message { attempt, body });
             }
-            (_, Effect::Void) => {
-                // So many others ended meanwhile that this one counts as forgotten, or other coordinators took the last places. Whoever asks
-                // again is told so.
-                assert!(
-                    self.table.is_forgotten(transaction) || !self.table.has_room_for(coordinator),
-                    "a leader appends only what is not over"
-                );
-                leading.locks.release(transaction);
-                self.counters.stale += 1;
-            }
+            (_, Effect::Void) => self.came_to_nothing(transaction),
             (appending, effect) => {
                 unreachable!("{appending:?} came to {effect:?}: one record at a time of a transaction")
             }
         }
+    }
+
+    /// So many others ended meanwhile that this one counts as forgotten, or other coordinators took the last places. Whoever asks again is told so.
+    fn came_to_nothing(&mut self, transaction: TransactionId) {
+        assert!(
+            self.table.is_forgotten(transaction) || !self.table.has_room_for(transaction.coordinator),
+            "a leader appends only what is not over"
+        );
+        self.leading.as_mut().expect("only a leader waits for its records").locks.release(transaction);
+        self.counters.stale += 1;
     }
 
     fn tick(&mut self, now_ns: u64, out: &mut impl Outlet<ParticipantRecord>) {
