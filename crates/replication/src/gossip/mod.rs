@@ -72,7 +72,7 @@ pub use invariants::{GossipInvariants, Violation};
 pub use message::{Ask, Body, Message};
 pub use record::Record;
 pub use recovery::Recovering;
-pub use roster::{Roster, RosterConfig, RosterRecord};
+pub use roster::{NodeRecord, Roster, RosterConfig, RosterRecord};
 pub use status::Counters;
 pub use view::{Forget, Member, View};
 
