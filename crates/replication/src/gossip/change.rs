@@ -80,7 +80,10 @@ impl Change {
             Change::Join(delta) => {
                 copy.apply(L::Delta::decode(delta.clone())?);
             }
-            Change::Reset => *copy = L::default(),
+            Change::Reset => {
+                *copy = L::default();
+                assert!(copy.version().is_empty(), "a default state has seen nothing");
+            }
             Change::Forget(replica) => copy.forget(*replica),
         }
         Ok(())

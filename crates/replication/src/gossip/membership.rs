@@ -59,6 +59,7 @@ impl<L: Replicated> Gossip<L> {
         self.incoming = None;
         self.outgoing.clear();
         self.target = None;
+        assert!(before < self.view.number, "views are entered in order");
         let mut changes = Vec::new();
         let own = self.row().map(|row| row.replica);
         match own {
@@ -82,6 +83,11 @@ impl<L: Replicated> Gossip<L> {
             self.recent.clear();
             self.version = self.state.version();
         }
+        assert!(
+            own.is_none() || self.replica == own,
+            "a member counts under the identity that it was granted"
+        );
+        assert!(own.is_some() || !self.serving, "who is out serves nobody");
         changes
     }
 
@@ -95,6 +101,7 @@ impl<L: Replicated> Gossip<L> {
         self.replica = Some(replica);
         self.serving = false;
         self.spread = 0;
+        assert!(self.state.version().is_empty(), "a fresh identity begins with nothing");
     }
 
     /// Two that are in different views: the older one's is told the newer.
@@ -105,6 +112,7 @@ impl<L: Replicated> Gossip<L> {
         body: &Body,
         out: &mut impl Sink<Self>,
     ) {
+        assert!(theirs != self.view.number, "equal views need no comparing");
         self.counters.refused_stale += 1;
         if from == CATALOG || from == self.config.id {
             return;
@@ -128,6 +136,7 @@ impl<L: Replicated> Gossip<L> {
         if self.serving || !caught_up {
             return;
         }
+        assert!(self.replica == Some(replica), "it caught up under the identity that it was granted");
         self.serving = true;
         self.target = None;
         self.counters.caught_up += 1;
@@ -138,6 +147,7 @@ impl<L: Replicated> Gossip<L> {
         out.set_timer(Timer::Report, now_ns.saturating_add(ns(self.config.report_ms)));
         let replica = self.row().map(|row| row.replica);
         self.find_spent();
+        assert!(replica.is_some() || !self.serving, "who serves has an identity");
         let body = Body::Report {
             folder: self.folder,
             replica,
@@ -166,6 +176,7 @@ impl<L: Replicated> Gossip<L> {
         let living = self.state.living();
         replicas.retain(|replica| !living.contains(replica));
         replicas.truncate(FORGETS_MAX);
+        assert!(replicas.iter().all(retired), "no member's identity is spent");
         self.spent = Spent { of: Some((self.view.number, self.version.clone())), replicas };
     }
 }

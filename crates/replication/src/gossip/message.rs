@@ -132,6 +132,7 @@ impl Wire for Message {
                 put_bytes(delta, out);
             }
             Body::Next { transfer, index } => {
+                assert!(*index < PARTS_MAX, "only a part can be next");
                 out.push(NEXT);
                 varint::put(*transfer, out);
                 varint::put(u64::from(*index), out);
@@ -207,6 +208,7 @@ fn take_part(bytes: &mut Bytes) -> Result<Body, DecodeError> {
     if index >= count || count > PARTS_MAX {
         return Err(DecodeError::new("a part of a transfer"));
     }
+    assert!(count > 0, "a transfer has a part");
     Ok(Body::Part { stamp, transfer, index, count, delta: take_bytes(bytes)? })
 }
 
@@ -225,5 +227,6 @@ fn take_report(bytes: &mut Bytes) -> Result<Body, DecodeError> {
     for _ in 0..count {
         spent.push(ReplicaId(varint::take(bytes)?));
     }
+    assert!(spent.len() == count, "all were read");
     Ok(Body::Report { folder, replica, serving: flags & 2 != 0, version: DotContext::take(bytes)?, spent })
 }

@@ -177,6 +177,10 @@ impl<L: Replicated> Protocol for Gossip<L> {
 
     fn assert_invariants(&self) {
         assert!(!self.serving || self.row().is_some(), "who serves is in its view");
+        assert!(!self.serving || self.row().map(|row| row.replica) == self.replica, "under its own identity");
+        assert!(!self.serving || self.target.is_none(), "who serves waits for nothing");
+        assert!(self.view.number > 0 || self.replica.is_none(), "a view grants identities");
+        assert!(self.row().is_some() || self.incoming.is_none(), "who is out is sent nothing");
         assert!(self.fresh.is_empty(), "a flush leaves nothing unsaid");
         assert!(self.held.len() <= self.config.held_max, "what waits is bounded");
         assert!(self.held.len() as u64 <= self.index, "what waits has an index");
@@ -196,6 +200,7 @@ impl<L: Replicated> Gossip<L> {
             // Early: its record was read from the disk.
             out.deliver_early(delivery);
         }
+        assert!(self.again.is_empty(), "each life starts once");
         self.begin_rounds(context.now_ns, out);
         if self.config.report_ms > 0 {
             self.on_report_timer(context.now_ns, out);
@@ -218,6 +223,7 @@ impl<L: Replicated> Gossip<L> {
             self.counters.refused_strangers += 1;
             return;
         }
+        assert!(self.replica.is_some() && view == self.view.number, "both are members of one view");
         match body {
             Body::Digest { version, serving, ask } => {
                 self.on_digest(from, &version, serving, ask, context, out)
@@ -255,6 +261,7 @@ impl<L: Replicated> Gossip<L> {
         }
         // Whoever wrote it has it.
         self.counters.refused_not_seen += 1;
+        assert!(self.serving, "who does not serve sends all reads elsewhere");
         let leader = self.view.has_replica(writer).then_some(writer.life().0);
         Reply::Refused { id, why: Refusal::NotLeader { leader } }
     }
@@ -290,6 +297,7 @@ impl<L: Replicated> Gossip<L> {
         if self.log.pending.is_some() || !(long || worth_it) {
             return;
         }
+        assert!(self.log.last_append >= self.log.checkpointed, "a checkpoint covers what was written");
         self.log.bytes_since_checkpoint = 0;
         self.log.compact_wanted = false;
         self.log.pending = Some(self.log.last_append);
@@ -298,6 +306,7 @@ impl<L: Replicated> Gossip<L> {
     }
 
     fn meta(&self) -> Bytes {
+        assert!(self.held.back().is_none_or(|held| held.index == self.index), "what is held comes last");
         let mut state = Vec::new();
         self.state.encode(&mut state);
         let meta = Meta {

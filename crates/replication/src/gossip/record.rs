@@ -116,6 +116,7 @@ pub(super) struct Meta {
 impl Wire for Meta {
     fn encode(&self, out: &mut Vec<u8>) {
         assert!(self.held.len() as u64 <= self.index, "what is held has an index");
+        assert!(!self.serving || self.replica.is_some(), "who serves has an identity");
         varint::put(self.folder.0, out);
         self.view.put(out);
         out.push(u8::from(self.replica.is_some()));
@@ -143,6 +144,7 @@ impl Wire for Meta {
         if held.len() as u64 > index {
             return Err(DecodeError::new("an index for each change"));
         }
+        assert!(held.len() == count, "all were read");
         let state = take_bytes(bytes)?;
         end(bytes)?;
         Ok(Meta { folder, view, replica, serving, stamp, index, held, state })

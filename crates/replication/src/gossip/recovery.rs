@@ -49,6 +49,7 @@ impl<L: Replicated> Recovering<L> {
             replica.serving = meta.serving;
             replica.clock = HybridClock::resume(meta.stamp, replica.config.drift_max_ms);
             replica.index = meta.index;
+            assert!(meta.held.len() as u64 <= meta.index, "what was held has an index");
             let first = meta.index + 1 - meta.held.len() as u64;
             for (index, change) in (first..).zip(meta.held) {
                 replica.again.push(replica.delivery(index, change, None));
@@ -70,15 +71,18 @@ impl<L: Replicated> Recovering<L> {
         delta: Bytes,
         lsn: Lsn,
     ) -> Result<(), RecoveryError> {
-        let before = core::mem::take(&mut self.parts);
+        let mut before = core::mem::take(&mut self.parts);
         if index <= self.replica.index {
             // The checkpoint has it.
             return Ok(());
         }
+        // Those of a transfer that a crash cut off stand before them, and count no more.
+        before.drain(..before.len().saturating_sub(parts as usize));
         if before.len() != parts as usize || index != self.replica.index + u64::from(parts) + 1 {
             return Err(error("a change that leaves a gap", lsn));
         }
         let alone = before.is_empty();
+        assert!(index > self.replica.index, "indices rise");
         for bytes in before.into_iter().chain([delta]) {
             let bad = |_| error("a delta of another type", lsn);
             let delta = L::Delta::decode(bytes.clone()).map_err(bad)?;
@@ -103,10 +107,12 @@ impl<L: Replicated> Recovering<L> {
         if index != self.replica.index {
             return Err(error("a view that leaves a gap", lsn));
         }
+        let number = view.number;
         for change in self.replica.enter(view) {
             self.replica.index += 1;
             self.give_again(self.replica.index, &change);
         }
+        assert!(self.replica.view.number == number, "the view was entered");
         Ok(())
     }
 }
@@ -180,6 +186,8 @@ impl<L: Replicated> Recover<Gossip<L>> for Recovering<L> {
     fn finish(self) -> Gossip<L> {
         let Recovering { mut replica, .. } = self;
         replica.version = replica.state.version();
+        assert!(!replica.serving || replica.row().is_some(), "who serves is in its view");
+        assert!(replica.again.len() as u64 <= replica.index, "what is given again has an index");
         replica
     }
 }

@@ -92,7 +92,9 @@ impl Roster {
     pub fn new(config: RosterConfig, first_view: View) -> Roster {
         let known =
             |row: &Member| (row.node, NodeRecord { replica: row.replica, folder: row.folder, wanted: true });
-        let nodes = first_view.members.iter().map(known).collect();
+        let nodes: BTreeMap<NodeId, NodeRecord> = first_view.members.iter().map(known).collect();
+        assert!(nodes.len() == first_view.members.len(), "each founder stands once");
+        assert!(config.replicas_max >= nodes.len(), "founders need identities");
         Roster {
             config,
             view: first_view,
@@ -113,6 +115,7 @@ impl Roster {
         self.nodes = record.nodes.into_iter().collect();
         self.heard.clear();
         self.spoke_ns.clear();
+        assert!(self.view.members.iter().all(|row| self.nodes.contains_key(&row.node)), "members are known");
     }
 
     /// What to write down.
@@ -158,6 +161,7 @@ impl Roster {
         });
         let members = members.collect();
         self.next_view(members);
+        assert!(self.view.row(node).is_some_and(|row| row.draining), "it drains from this view on");
         true
     }
 
@@ -187,6 +191,7 @@ impl Roster {
             None => {}
         }
         self.settle(now_ns);
+        assert!(self.view.number >= before, "views are made in order");
         self.view.number > before
     }
 
@@ -212,6 +217,8 @@ impl Roster {
         self.spoke_ns.insert(node, now_ns);
         self.admitted += 1;
         self.next_view(members);
+        assert!(self.view.has_replica(replica), "who was admitted is in");
+        assert!(self.view.members.len() <= MEMBERS_MAX, "members are bounded");
     }
 
     /// Identities of which some member knows events, the members' own included.
@@ -231,6 +238,7 @@ impl Roster {
         self.heard.remove(&node);
         self.spoke_ns.remove(&node);
         self.next_view(members);
+        assert!(self.view.row(node).is_none(), "who was taken out is out");
     }
 
     fn next_view(&mut self, members: Vec<Member>) {
@@ -239,6 +247,7 @@ impl Roster {
         // Who has entered a view has done what it ordered.
         let entered = |row: &Member| self.heard.get(&row.node).map_or(0, |heard| heard.view);
         let all_entered = self.view.members.iter().map(entered).min().unwrap_or(0);
+        assert!(all_entered <= self.view.number, "nobody is ahead of the catalog");
         forgets.retain(|forget| forget.view > all_entered);
         self.view = View { number: self.view.number + 1, members: members.into(), forgets };
     }
@@ -284,7 +293,9 @@ impl Roster {
             |node: NodeId| !is_silent(&node) && self.heard.get(&node).is_some_and(|heard| heard.serving);
         let members = || self.view.members.iter().map(|row| row.node);
         let silent = members().find(is_silent)?;
+        assert!(self.spoke_ns.contains_key(&silent), "silence is counted from a moment");
         let left = members().filter(|node| *node != silent && serves(*node)).count();
+        assert!(left < self.view.members.len(), "the silent one is not among them");
         (left >= self.config.serving_min.max(1)).then_some(silent)
     }
 
@@ -317,6 +328,10 @@ impl Roster {
         if spent.is_empty() {
             return;
         }
+        assert!(
+            spent.iter().all(|replica| !self.view.has_replica(*replica)),
+            "members' events are not forgotten"
+        );
         self.forgotten += spent.len() as u64;
         let members = self.view.members.to_vec();
         self.next_view(members);

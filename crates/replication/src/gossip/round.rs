@@ -55,6 +55,7 @@ impl<L: Replicated> Gossip<L> {
         let interval_ms = self.config.interval_ms.saturating_mul(1 << self.pace.quiet.min(16));
         let idle = interval_ms >= self.config.idle_interval_ms;
         let interval_ms = interval_ms.min(self.config.idle_interval_ms);
+        assert!(interval_ms >= self.config.interval_ms, "rounds come no faster than at full pace");
         out.set_timer(Timer::Round, context.now_ns.saturating_add(ns(interval_ms)));
         self.pace.quiet += u32::from(!idle);
         self.counters.idle_rounds += u64::from(idle);
@@ -76,6 +77,7 @@ impl<L: Replicated> Gossip<L> {
 
     /// Says what was applied here, once that is durable: who lost it in a crash must not have claimed it.
     pub(super) fn send_digest(&mut self, peer: NodeId, ask: Ask, out: &mut impl Sink<Self>) {
+        assert!(self.row().is_some() && peer != self.config.id, "members speak to others");
         self.counters.digests += 1;
         let body = Body::Digest { version: self.version.clone(), serving: self.serving, ask };
         out.send(peer, self.message(body));
@@ -98,6 +100,7 @@ impl<L: Replicated> Gossip<L> {
         }
         let peers: Vec<NodeId> = places.into_iter().map(|place| self.view.members[place].node).collect();
         assert!(!peers.contains(&self.config.id), "nobody speaks to itself");
+        assert!(peers.len() == count.min(others), "as many as were asked for, or all");
         peers
     }
 
@@ -124,6 +127,7 @@ impl<L: Replicated> Gossip<L> {
         if !they_lack.is_empty() {
             self.send_missing(from, version, &they_lack, context.now_ns, out);
         }
+        assert!(!they_lack.meets(version), "what they lack they have not");
         let asks_back = match ask {
             Ask::No => false,
             Ask::Back => we_lack,
@@ -147,6 +151,7 @@ impl<L: Replicated> Gossip<L> {
         let Some((deltas, all)) = self.recent.cover(missing, self.config.budget_bytes, turn) else {
             return self.send_transfer(to, version, now_ns, out);
         };
+        assert!(all || !deltas.is_empty(), "something goes, however small the budget");
         self.counters.deltas_sent += deltas.len() as u64;
         self.counters.cut_to_budget += u64::from(!all);
         let body = Body::Deltas { stamp: self.clock.last(), deltas, answer: !all };
@@ -183,6 +188,7 @@ impl<L: Replicated> Gossip<L> {
             self.recent.insert(&events, bytes.clone());
             self.write_applied(bytes.clone(), 0, out);
             self.give(self.index, Change::Join(bytes), None, None, out);
+            assert!(self.held.len() <= self.config.held_max, "room was looked for");
             self.counters.deltas_applied += 1;
             self.pace.news();
         }

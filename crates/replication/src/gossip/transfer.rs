@@ -74,6 +74,7 @@ impl<L: Replicated> Gossip<L> {
             let Some(outgoing) = self.make_transfer(version, now_ns) else { return };
             self.outgoing.insert(to, outgoing);
         }
+        assert!(self.outgoing.len() <= self.config.transfers_max, "transfers are bounded");
         self.send_part(to, now_ns, out);
     }
 
@@ -96,7 +97,8 @@ impl<L: Replicated> Gossip<L> {
         assert!(!parts.is_empty(), "a delta with events has a part");
         self.counters.transfers_begun += 1;
         self.counters.transfers_in_parts += u64::from(parts.len() > 1);
-        self.transfers_begun += 1;
+        self.transfers_begun = self.transfers_begun.wrapping_add(1);
+        assert!(!version.contains_all(&self.version), "a transfer brings something");
         let (transfer, claims) = (self.transfers_begun, self.version.clone());
         Some(Outgoing { transfer, parts, next: 0, claims, touched_ns: now_ns })
     }
@@ -104,6 +106,7 @@ impl<L: Replicated> Gossip<L> {
     fn send_part(&mut self, to: NodeId, now_ns: u64, out: &mut impl Sink<Self>) {
         let Some(outgoing) = self.outgoing.get_mut(&to) else { return };
         outgoing.touched_ns = now_ns;
+        assert!(outgoing.next < outgoing.parts.len(), "only a part can be sent");
         let (index, count) = (outgoing.next as u32, outgoing.parts.len() as u32);
         let (transfer, delta) = (outgoing.transfer, outgoing.parts[outgoing.next].clone());
         self.counters.parts_sent += 1;
@@ -142,6 +145,7 @@ impl<L: Replicated> Gossip<L> {
         self.outgoing.retain(|_, outgoing| !stale(outgoing.touched_ns));
         self.incoming.take_if(|incoming| stale(incoming.touched_ns));
         let after = self.outgoing.len() + usize::from(self.incoming.is_some());
+        assert!(after <= before, "giving up begins nothing");
         self.counters.transfers_given_up += (before - after) as u64;
     }
 
@@ -169,6 +173,7 @@ impl<L: Replicated> Gossip<L> {
                 Some(Incoming { from, transfer, count, parts: Vec::new(), bytes: 0, touched_ns: now_ns });
         }
         let incoming = self.incoming.as_mut().expect("it was there, or was made");
+        assert!(incoming.from == from && incoming.transfer == transfer, "a part of the one under way");
         if index as usize == incoming.parts.len() {
             if incoming.bytes + delta.len() > self.config.transfer_bytes_max {
                 self.counters.refused_too_large += 1;
@@ -191,6 +196,7 @@ impl<L: Replicated> Gossip<L> {
     /// Joins all parts, the last one last.
     fn join_transfer(&mut self, from: NodeId, parts: Vec<Bytes>, out: &mut impl Sink<Self>) {
         let count = parts.len();
+        assert!(count > 0 && self.incoming.is_none(), "a transfer is joined whole, and once");
         if self.held.len() + count > self.config.held_max.max(count) {
             self.counters.refused_full += 1;
             return;
@@ -213,6 +219,7 @@ impl<L: Replicated> Gossip<L> {
                 self.append(Record::Part { delta: bytes.clone() }, bytes.len(), out);
             }
         }
+        assert!(self.index + 1 == first_index + count as u64, "every part has its index");
         // Given only behind the record that makes them count: a parent must not keep a part that a crash takes back.
         for (index, bytes) in (first_index..).zip(parts) {
             self.give(index, Change::Join(bytes), None, None, out);

@@ -63,6 +63,11 @@ impl View {
         let mut members: Vec<Member> = nodes.iter().map(founder).collect();
         members.sort_by_key(|member| member.node);
         members.dedup_by_key(|member| member.node);
+        assert!(members.len() <= nodes.len(), "a founder for each node, once");
+        assert!(
+            members.iter().all(|member| member.replica.life().0 == member.node),
+            "each under its own name"
+        );
         View { number: 1, members: Arc::from(members), forgets: Vec::new() }
     }
 
@@ -75,7 +80,9 @@ impl View {
     /// A node's row. O(log n).
     #[must_use]
     pub fn row(&self, node: NodeId) -> Option<&Member> {
-        self.place(node).map(|at| &self.members[at])
+        let row = self.place(node).map(|at| &self.members[at]);
+        assert!(row.is_none_or(|row| row.node == node), "a row is its node's");
+        row
     }
 
     /// Whether this identity is a member's. O(log n).
@@ -86,6 +93,7 @@ impl View {
 
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         assert!(self.members.is_sorted_by(|a, b| a.node < b.node), "members are in order, each once");
+        assert!(self.members.len() <= MEMBERS_MAX && self.forgets.len() <= FORGETS_MAX, "both are bounded");
         varint::put(self.number, out);
         varint::put(self.members.len() as u64, out);
         for member in self.members.iter() {
@@ -118,6 +126,7 @@ impl View {
             }
             members.push(Member { node, folder, replica, draining });
         }
+        assert!(members.len() == count, "all were read");
         let count = varint::take_count(bytes, 2)?;
         if count > FORGETS_MAX {
             return Err(DecodeError::new("at most 4,096 identities to forget"));
@@ -148,8 +157,10 @@ pub(super) fn take_byte(bytes: &mut Bytes) -> Result<u8, DecodeError> {
 
 /// Bytes with their length before them.
 pub(super) fn put_bytes(content: &Bytes, out: &mut Vec<u8>) {
+    let before = out.len();
     varint::put(content.len() as u64, out);
     out.extend_from_slice(content);
+    assert!(out.len() > before + content.len(), "the length stands before");
 }
 
 pub(super) fn take_bytes(bytes: &mut Bytes) -> Result<Bytes, DecodeError> {

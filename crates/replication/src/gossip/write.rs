@@ -56,12 +56,16 @@ impl<L: Replicated> Gossip<L> {
             Ok(delta) => delta,
             Err(why) => return out.reply_early(Reply::Refused { id, why }),
         };
+        assert!(self.replica == Some(row.replica), "a replica counts under its own identity");
         self.counters.writes += 1;
         self.pace.news();
         let mut bytes = Vec::with_capacity(delta.encoded_len());
         delta.encode(&mut bytes);
         let (events, bytes) = (delta.events(), Bytes::from(bytes));
+        assert!(events.spans().all(|span| span.replica == row.replica), "a command is one replica's event");
+        assert!(events.is_empty() || !self.version.contains_all(&events), "an own event is new");
         self.version.merge(&events);
+        assert!(self.version.contains_all(&events), "what was carried out was applied");
         if !delta.is_empty() {
             self.recent.insert(&events, bytes.clone());
             self.fresh.push(bytes.clone());
@@ -79,6 +83,7 @@ impl<L: Replicated> Gossip<L> {
     /// Writes down that a delta was joined, with `parts` before it; takes its index.
     pub(super) fn write_applied(&mut self, delta: Bytes, parts: u32, out: &mut impl Sink<Self>) {
         self.index += 1;
+        assert!(u64::from(parts) < self.index, "the parts have indices, too");
         let len = delta.len();
         let record = Record::Applied { index: self.index, stamp: self.clock.last(), parts, delta };
         self.append(record, len, out);
@@ -105,6 +110,8 @@ impl<L: Replicated> Gossip<L> {
             Some(Wait { id, events: DotContext::new(), confirmed: Vec::new(), until_ns: u64::MAX })
         });
         let first = self.held.is_empty();
+        assert!(self.held.back().is_none_or(|last| last.index + 1 == index), "indices have no gaps");
+        assert!(!first || wait.is_some(), "nothing waits for nothing");
         self.held.push_back(Held { index, change, wait });
         if first {
             self.set_acknowledge_timer(out);
@@ -116,6 +123,7 @@ impl<L: Replicated> Gossip<L> {
     }
 
     pub(super) fn delivery(&self, index: u64, command: Bytes, request: Option<RequestId>) -> Delivery {
+        assert!(index > 0 && index <= self.index, "only what was written is given");
         let seed = index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Delivery { index, stamp_ms: self.clock.last().wall_ms, seed, command, request }
     }
@@ -124,7 +132,9 @@ impl<L: Replicated> Gossip<L> {
     pub(super) fn confirm(&mut self, peer: NodeId, version: &DotContext, out: &mut impl Sink<Self>) {
         if let Some(replica) = self.replica {
             let known = version.spans().find(|span| span.replica == replica && span.first == 1);
+            let before = self.spread;
             self.spread = self.spread.max(known.map_or(0, |span| span.last));
+            assert!(self.spread >= before, "what another has it keeps, as far as is known");
         }
         for held in &mut self.held {
             if let Some(wait) = &mut held.wait
@@ -132,6 +142,7 @@ impl<L: Replicated> Gossip<L> {
                 && !wait.confirmed.contains(&peer)
             {
                 wait.confirmed.push(peer);
+                assert!(peer != self.config.id, "nobody acknowledges to itself");
             }
         }
         self.release(0, out);
@@ -164,6 +175,7 @@ impl<L: Replicated> Gossip<L> {
             }
             self.deliver(index, change, request.filter(|_| done), out);
         }
+        assert!(self.held.front().is_none_or(|held| held.wait.is_some()), "nothing waits for nothing");
         if self.held.len() < before {
             self.set_acknowledge_timer(out);
         }
@@ -208,6 +220,7 @@ impl<L: Replicated> Gossip<L> {
         // The first goes in any case. The rest is found by the digests.
         let count = fits.count().clamp(1, DELTAS_MAX);
         deltas.truncate(count);
+        assert!(!deltas.is_empty() && self.row().is_some(), "members write");
         let peers = self.pick_peers(self.config.push_to.max(self.config.acks));
         let (stamp, answer) = (self.clock.last(), self.wants_acknowledgement());
         for peer in peers {

@@ -216,6 +216,13 @@ fn parts_count_with_their_last_record_only() {
     let replica = recovered(vec![part.clone()]).expect("a crash came before the last");
     assert_eq!((replica.index(), replica.state().len()), (0, 0));
     let whole = Record::Applied { index: 2, stamp, parts: 1, delta: last };
+    // A crash cut off a transfer; another came after it, and a change without parts (seed 700351 of scenario `gossip`).
+    let replica = recovered(vec![part.clone(), part.clone(), whole.clone()]).expect("the newest parts count");
+    assert_eq!((replica.index(), replica.state().len()), (2, 2));
+    let mut other = Set::default();
+    let alone = added(&mut other, 1, "bread", name(3, 0));
+    let replica = recovered(vec![part.clone(), alone]).expect("cut off");
+    assert_eq!((replica.index(), replica.state().len()), (1, 1));
     let replica = recovered(vec![part, whole.clone()]).expect("whole");
     assert_eq!((replica.index(), replica.state().len()), (2, 2));
     assert_eq!(recovered(vec![whole]).err(), Some("a change that leaves a gap"));
