@@ -1,20 +1,14 @@
 //! Total order over UDP, with its log in a file. Three terminals: `cargo run -p keypact-ordering --example total_udp -- 1 7001 7002 7003`, and
 //! with 2 and 3 for 1. What is typed is broadcast. You are the catalog: `!4` makes this node the sequencer of epoch 4. Give each number once.
 
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, Read, Write};
-use std::net::UdpSocket;
+use std::io::{BufRead, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{collections::BTreeMap, fs::File, net::UdpSocket};
 
 use bytes::Bytes;
-use keypact_ordering::Envelope;
 use keypact_ordering::total::sequencer::{self, Body, CATALOG, Record};
-use keypact_ordering::total::{Config, Message, Sequenced, Timer};
-use keypact_protocol::{
-    Context, Delivery, Draft, Gate, Input, Lsn, NodeId, Outlet, Protocol, Recover, Reply, Request, RequestId,
-    SnapshotChunk, SnapshotRead, Wire,
-};
+use keypact_ordering::{Envelope, total::*};
+use keypact_protocol::*;
 
 struct World(UdpSocket, Vec<u16>, File, u64, BTreeMap<Timer<sequencer::Timer>, u64>);
 
@@ -22,8 +16,7 @@ impl Outlet<Sequenced> for World {
     fn append(&mut self, record: Record) -> Lsn {
         let mut bytes = vec![0; 4];
         record.encode(&mut bytes);
-        let len = bytes.len() as u32 - 4;
-        bytes[..4].copy_from_slice(&len.to_le_bytes());
+        bytes.splice(..4, (bytes.len() as u32 - 4).to_le_bytes());
         self.2.write_all(&bytes).expect("the log can be written");
         self.3 += 1;
         Lsn(self.3)
@@ -49,24 +42,23 @@ impl Outlet<Sequenced> for World {
     fn cancel_timer(&mut self, timer: Timer<sequencer::Timer>) {
         self.4.remove(&timer);
     }
-    // This parent keeps its whole log.
-    fn checkpoint(&mut self, _: Bytes) {}
+    fn checkpoint(&mut self, _: Bytes) {} // This parent keeps its whole log.
     fn drop_log_before(&mut self, _: Lsn) {}
     fn snapshot_out(&mut self, _: SnapshotRead) {}
     fn snapshot_in(&mut self, _: SnapshotChunk) {}
 }
 
 fn main() -> std::io::Result<()> {
-    let numbers: Vec<u64> = std::env::args().skip(1).map(|word| word.parse().expect("numbers")).collect();
-    let (id, ports) = (NodeId(numbers[0]), numbers[1..].iter().map(|port| *port as u16).collect::<Vec<_>>());
+    let mut numbers = std::env::args().skip(1).map(|word| word.parse().expect("numbers"));
+    let id = NodeId(u64::from(numbers.next().expect("this node's number, then all ports")));
+    let ports: Vec<u16> = numbers.collect();
     let path = std::env::temp_dir().join(format!("total-{}-{}.log", ports[0], id.0));
     let members: Vec<NodeId> = (1..=ports.len() as u64).map(NodeId).collect();
     let config = Config::new(id, members.clone(), sequencer::Config::new(id, members));
     let begun = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970"));
     let mut recovery = Sequenced::begin(config, None, begun.1.as_nanos() as u64).expect("settings that work");
-    let (mut old, mut appended) = (Vec::new(), 0);
-    let _ = File::open(&path).and_then(|mut file| file.read_to_end(&mut old));
-    let mut rest = Bytes::from(old);
+    let mut rest = Bytes::from(std::fs::read(&path).unwrap_or_default());
+    let (all, mut appended) = (rest.len(), 0);
     let next = |rest: &Bytes| rest.first_chunk::<4>().map(|len| 4 + u32::from_le_bytes(*len) as usize);
     // A torn record at the end counts as never written.
     while let Some(len) = next(&rest).filter(|len| *len <= rest.len()) {
@@ -74,17 +66,14 @@ fn main() -> std::io::Result<()> {
         let record = Record::decode(rest.split_to(len).slice(4..)).expect("our own record");
         recovery.replay(Lsn(appended), record).expect("records in order");
     }
-    let kept = std::fs::metadata(&path).map_or(0, |file| file.len()) - rest.len() as u64;
-    let log = OpenOptions::new().create(true).append(true).open(&path)?;
-    log.set_len(kept)?;
+    let log = File::options().create(true).append(true).open(&path)?;
+    log.set_len((all - rest.len()) as u64)?;
     let socket = UdpSocket::bind(("127.0.0.1", ports[id.0 as usize - 1]))?;
     socket.set_read_timeout(Some(Duration::from_millis(5)))?;
     let mut world = World(socket, ports, log, appended, BTreeMap::new());
     let mut gate = Gate::new(Lsn(appended));
     let (typed, lines) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        std::io::stdin().lock().lines().try_for_each(|line| typed.send(line?).map_err(std::io::Error::other))
-    });
+    std::thread::spawn(move || std::io::stdin().lock().lines().try_for_each(|line| typed.send(line)));
     let (mut member, mut requests, mut packet) = (recovery.finish(), 0, vec![0; 65_536]);
     let mut inputs = vec![Input::Start];
     loop {
@@ -93,25 +82,19 @@ fn main() -> std::io::Result<()> {
             let message = Message::decode(Bytes::copy_from_slice(&packet[..len])).ok();
             inputs.extend(from.zip(message).map(|(from, message)| Input::Message { from, message }));
         }
-        while let Ok(line) = lines.try_recv() {
+        while let Ok(Ok(line)) = lines.try_recv() {
             requests += 1;
-            let epoch = line.strip_prefix('!').and_then(|epoch| epoch.parse().ok());
-            inputs.push(match epoch {
-                Some(epoch) => Input::Message {
-                    from: CATALOG,
-                    message: Message::Log(sequencer::Message { epoch, body: Body::Assign }),
-                },
-                None => Input::Request(Request::Propose {
-                    id: RequestId(requests),
-                    command: Draft::copy_of(line.as_bytes()),
-                }),
+            let (id, command) = (RequestId(requests), Draft::copy_of(line.as_bytes()));
+            let assign = |epoch| Message::Log(sequencer::Message { epoch, body: Body::Assign });
+            inputs.push(match line.strip_prefix('!').and_then(|epoch| epoch.parse().ok()) {
+                Some(epoch) => Input::Message { from: CATALOG, message: assign(epoch) },
+                None => Input::Request(Request::Propose { id, command }),
             });
         }
         let now_ns = begun.0.elapsed().as_nanos() as u64;
         let context = Context { now_ns, wall_ms: (begun.1 + begun.0.elapsed()).as_millis() as u64 };
-        inputs.extend(
-            world.4.extract_if(.., |_, at_ns| *at_ns <= now_ns).map(|(timer, _)| Input::Timer(timer)),
-        );
+        let due = world.4.extract_if(.., |_, at_ns| *at_ns <= now_ns);
+        inputs.extend(due.map(|(timer, _)| Input::Timer(timer)));
         inputs.drain(..).for_each(|input| member.handle(input, context, &mut gate.sink(&mut world)));
         member.flush(context, &mut gate.sink(&mut world));
         member.assert_invariants();
