@@ -3,6 +3,8 @@
 //! Three nodes; after two seconds node 1, which leads where somebody leads, is cut off from nodes 2 and 3 for five seconds. On each side a
 //! client writes, one reads as strictly as the replication allows, and one reads what its node has.
 
+use std::collections::BTreeSet;
+
 use keypact_protocol::{NodeId, ReadLevel};
 use keypact_simulator::{MILLISECOND_NS, SECOND_NS};
 use serde::Serialize;
@@ -127,17 +129,22 @@ fn row_of(replication: &'static str, side: Side, operation: &'static str, done_n
     }
 }
 
-/// Cuts, heals, and lets the clients go on for a while.
+/// Cuts unless it is the control, heals, and lets the clients go on for a while; what they saw.
 macro_rules! cut_and_heal {
-    ($world:expr) => {{
+    ($world:expr, $cut:expr) => {{
         let mut world = $world;
         expect(world.run_until(CUT_AT_NS));
-        world.cut_between(&nodes(1), &nodes(3)[1..]);
+        if $cut {
+            world.cut_between(&nodes(1), &nodes(3)[1..]);
+        } else {
+            // Each client may ask on the other side, as it could in any whole cluster.
+            world.clients_mut().heal();
+        }
         expect(world.run_until(HEAL_AT_NS));
         world.mend();
         world.clients_mut().heal();
         expect(world.run_until(END_NS));
-        world
+        world.clients().samples().to_vec()
     }};
 }
 
@@ -153,21 +160,60 @@ fn raft_led_by_one(seed: u64) -> u64 {
 
 const STRICT: Levels = (ReadLevel::Linearizable, ReadLevel::Stale);
 
-/// Cuts through a group of each replication.
+/// What the clients of each replication saw, with a cut or without one. The catalog of chain and leader-follower, which needs a majority of
+/// its own, is on the larger side.
+fn seen(seed: u64, cut: bool) -> Vec<(&'static str, Vec<Sample>)> {
+    let load = |levels| Load::new(roles(levels));
+    let lease = (ReadLevel::Lease, ReadLevel::Stale);
+    vec![
+        ("raft", cut_and_heal!(raft(priced(3), load(STRICT), raft_led_by_one(seed), |_| {}), cut)),
+        ("chain", cut_and_heal!(chain(priced(3), NodeId(3), load(STRICT), seed), cut)),
+        (
+            "leader-follower, acks 0",
+            cut_and_heal!(leader_follower(priced(3), 0, NodeId(3), load(lease), seed), cut),
+        ),
+        (
+            "leader-follower, acks 1",
+            cut_and_heal!(leader_follower(priced(3), 1, NodeId(3), load(lease), seed), cut),
+        ),
+    ]
+}
+
+/// Cuts through a group of each replication. Of Raft groups the seed is the first from this one on whose leader is cut off.
 #[must_use]
 pub fn cap(seed: u64) -> CapReport {
-    let mut all = Vec::new();
-    let group = cut_and_heal!(raft(priced(3), Load::new(roles(STRICT)), raft_led_by_one(seed), |_| {}));
-    all.extend(rows("raft", group.clients().samples()));
-    let group = cut_and_heal!(chain(priced(3), NodeId(3), Load::new(roles(STRICT)), seed));
-    all.extend(rows("chain", group.clients().samples()));
-    for (name, acks) in [("leader-follower, acks 0", 0), ("leader-follower, acks 1", 1)] {
-        // The catalog, which needs a majority of its own, is on the larger side.
-        let load = Load::new(roles((ReadLevel::Lease, ReadLevel::Stale)));
-        let group = cut_and_heal!(leader_follower(priced(3), acks, NodeId(3), load, seed));
-        all.extend(rows(name, group.clients().samples()));
-    }
-    CapReport { rows: all, seed, cut_s: (HEAL_AT_NS - CUT_AT_NS) as f64 / SECOND_NS as f64 }
+    let rows =
+        seen(seed, true).iter().flat_map(|(replication, samples)| rows(replication, samples)).collect();
+    CapReport { rows, seed, cut_s: (HEAL_AT_NS - CUT_AT_NS) as f64 / SECOND_NS as f64 }
+}
+
+/// What one replication kept, in percent of the tenths of a second of the cut.
+pub(super) struct Kept {
+    pub(super) replication: &'static str,
+    /// Writes were done on both sides: nobody can say then that there is one order of them.
+    pub(super) both_percent: f64,
+    /// Writes were done on the side where fewer were.
+    pub(super) least_percent: f64,
+}
+
+/// What each replication keeps while it is cut, or in the same time without a cut.
+pub(super) fn kept(seed: u64, cut: bool) -> Vec<Kept> {
+    let of = |(replication, samples): &(&'static str, Vec<Sample>)| {
+        let slices = (HEAL_AT_NS - CUT_AT_NS) / SLICE_NS;
+        let wrote = |client: usize| -> BTreeSet<u64> {
+            let done = samples.iter().filter(|sample| sample.client == client && sample.is_done());
+            let within = done.filter(|sample| (CUT_AT_NS..HEAL_AT_NS).contains(&sample.ended_ns));
+            within.map(|sample| (sample.ended_ns - CUT_AT_NS) / SLICE_NS).collect()
+        };
+        let (one, two) = (wrote(0), wrote(OPERATIONS.len()));
+        let percent = |count: usize| count as f64 * 100.0 / slices as f64;
+        Kept {
+            replication,
+            both_percent: percent(one.intersection(&two).count()),
+            least_percent: percent(one.len().min(two.len())),
+        }
+    };
+    seen(seed, cut).iter().map(of).collect()
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ pub static CLAIMS: &[Claim] = &[
     claim::breaker::COOLS,
     claim::breaker::CLOSES,
     claim::breaker::REOPENS,
+    claim::under_a_cut::CLAIM,
 ];
 
 /// What is not measured here.
@@ -85,9 +86,4 @@ pub static NOT_HERE: &[NotHere] = &[
     },
     NotHere { number: 51, claim: "Total order is one order for all", why: "total order is not built yet" },
     NotHere { number: 52, claim: "Stronger order costs latency", why: "total order is not built yet" },
-    NotHere {
-        number: 53,
-        claim: "Under a cut each keyspace keeps consistency or availability",
-        why: "`keypact lab cap` shows what each replication answers; it gives no verdict",
-    },
 ];

@@ -26,4 +26,5 @@ pub(super) mod tokens;
 pub(super) mod two_phase_beside_raft;
 pub(super) mod two_phase_blocks;
 pub(super) mod two_phase_is_atomic;
+pub(super) mod under_a_cut;
 pub(super) mod writes_at_the_leader;
