@@ -64,6 +64,7 @@ const HEAD_BYTES: usize = 23;
 impl Bulks {
     /// Adds a string, copying it.
     pub fn push(&mut self, bytes: &[u8]) {
+        assert!((self.count == 0) == self.text.is_empty(), "there is room for a head if there is a string");
         if self.text.is_empty() {
             self.text.resize(HEAD_BYTES, 0);
         }
@@ -104,6 +105,8 @@ impl Bulks {
         if self.text.is_empty() {
             return head;
         }
+        assert!(self.text.len() > HEAD_BYTES, "strings have bytes");
+        assert!(head.len() <= HEAD_BYTES, "no count has more than 20 digits");
         let at = HEAD_BYTES - head.len();
         self.text[at..HEAD_BYTES].copy_from_slice(&head);
         self.text.advance(at);

@@ -94,17 +94,15 @@ struct Join {
     meanwhile_ms: f64,
 }
 
-fn join<A: Position + Send + Sync + 'static>(
+type JoinWorld<A> = World<Shard<Joining<A>>, PartitionClients<Joining<A>>, ()>;
+
+/// Nodes with these keys' owners, begun, and clients at work.
+fn world<A: Position + Send + Sync + 'static>(
     scheme: Joining<A>,
     keys: Vec<Vec<u8>>,
     costs: Costs,
     seed: u64,
-) -> Join {
-    let owned = |slice: &Slice<A>| {
-        keys.iter().filter(|key| slice.contains(&(scheme.position)(key))).map(|key| key.len() as u64).sum()
-    };
-    let plan = Plan::between(&scheme.maps[0], &scheme.maps[1], owned);
-    let copied_bytes = plan.steps.iter().map(|step| step.copied_bytes()).sum::<u64>() as f64;
+) -> JoinWorld<A> {
     let ids = nodes(scheme.members.len());
     let config = ShardConfig {
         catalog_at: NodeId(1),
@@ -135,8 +133,23 @@ fn join<A: Position + Send + Sync + 'static>(
         observer: (),
         swarm,
     };
-    let mut world: World<Shard<Joining<A>>, PartitionClients<Joining<A>>, ()> = World::new(setup, seed);
+    let mut world = World::new(setup, seed);
     expect(world.begin());
+    world
+}
+
+fn join<A: Position + Send + Sync + 'static>(
+    scheme: Joining<A>,
+    keys: Vec<Vec<u8>>,
+    costs: Costs,
+    seed: u64,
+) -> Join {
+    let owned = |slice: &Slice<A>| {
+        keys.iter().filter(|key| slice.contains(&(scheme.position)(key))).map(|key| key.len() as u64).sum()
+    };
+    let plan = Plan::between(&scheme.maps[0], &scheme.maps[1], owned);
+    let copied_bytes = plan.steps.iter().map(|step| step.copied_bytes()).sum::<u64>() as f64;
+    let mut world = world(scheme, keys, costs, seed);
     expect(world.run_until(JOIN_AT_NS));
     let (mut now_ns, mut begun_ns) = (JOIN_AT_NS, None);
     loop {
