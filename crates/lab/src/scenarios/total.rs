@@ -95,7 +95,7 @@ pub(crate) struct SequencerKind;
 /// What should be reached: of the order, and of the log under it.
 macro_rules! sometimes {
     ($($name:literal,)*) => {
-        &["session-opened", "session-refused", "in-the-log-twice", "came-too-early", "of-a-closed-session",
+        &["session-opened", "session-refused", "in-the-log-twice",
           "submitted-elsewhere", "refused-at-once", $($name,)*]
     };
 }
