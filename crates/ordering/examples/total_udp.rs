@@ -9,9 +9,8 @@ use bytes::Bytes;
 use keypact_ordering::total::sequencer::{self, Body, CATALOG, Record};
 use keypact_ordering::{Envelope, total::*};
 use keypact_protocol::*;
-
+/// Socket, ports, log, records written, timers.
 struct World(UdpSocket, Vec<u16>, File, u64, BTreeMap<Timer<sequencer::Timer>, u64>);
-
 impl Outlet<Sequenced> for World {
     fn append(&mut self, record: Record) -> Lsn {
         let mut bytes = vec![0; 4];
@@ -24,14 +23,13 @@ impl Outlet<Sequenced> for World {
     fn send(&mut self, to: NodeId, message: Message<sequencer::Message>) {
         let mut bytes = vec![];
         message.encode(&mut bytes);
-        // The catalog has no port. A packet that is lost is sent again.
+        // The catalog, node 0, has no port. A packet that is lost is sent again.
         let port = (to.0 as usize).checked_sub(1).map(|place| self.1[place]);
         port.map(|port| self.0.send_to(&bytes, ("127.0.0.1", port)));
     }
     fn deliver(&mut self, delivery: Delivery) {
-        if let Ok(envelope) = Envelope::decode(delivery.command) {
-            println!("{}  {}  {}", delivery.index, envelope.dot, String::from_utf8_lossy(&envelope.body));
-        }
+        let Ok(envelope) = Envelope::decode(delivery.command) else { return };
+        println!("{}  {}  {}", delivery.index, envelope.dot, String::from_utf8_lossy(&envelope.body));
     }
     fn reply(&mut self, reply: Reply) {
         println!("{reply:?}");
@@ -47,7 +45,6 @@ impl Outlet<Sequenced> for World {
     fn snapshot_out(&mut self, _: SnapshotRead) {}
     fn snapshot_in(&mut self, _: SnapshotChunk) {}
 }
-
 fn main() -> std::io::Result<()> {
     let mut numbers = std::env::args().skip(1).map(|word| word.parse().expect("numbers"));
     let id = NodeId(u64::from(numbers.next().expect("this node's number, then all ports")));
@@ -71,11 +68,10 @@ fn main() -> std::io::Result<()> {
     let socket = UdpSocket::bind(("127.0.0.1", ports[id.0 as usize - 1]))?;
     socket.set_read_timeout(Some(Duration::from_millis(5)))?;
     let mut world = World(socket, ports, log, appended, BTreeMap::new());
-    let mut gate = Gate::new(Lsn(appended));
     let (typed, lines) = std::sync::mpsc::channel();
     std::thread::spawn(move || std::io::stdin().lock().lines().try_for_each(|line| typed.send(line)));
     let (mut member, mut requests, mut packet) = (recovery.finish(), 0, vec![0; 65_536]);
-    let mut inputs = vec![Input::Start];
+    let (mut gate, mut inputs) = (Gate::new(Lsn(appended)), vec![Input::Start]);
     loop {
         if let Ok((len, from)) = world.0.recv_from(&mut packet) {
             let from = world.1.iter().position(|port| *port == from.port()).map(|at| NodeId(at as u64 + 1));
@@ -93,11 +89,9 @@ fn main() -> std::io::Result<()> {
         }
         let now_ns = begun.0.elapsed().as_nanos() as u64;
         let context = Context { now_ns, wall_ms: (begun.1 + begun.0.elapsed()).as_millis() as u64 };
-        let due = world.4.extract_if(.., |_, at_ns| *at_ns <= now_ns);
-        inputs.extend(due.map(|(timer, _)| Input::Timer(timer)));
+        inputs.extend(world.4.extract_if(.., |_, at_ns| *at_ns <= now_ns).map(|(due, _)| Input::Timer(due)));
         inputs.drain(..).for_each(|input| member.handle(input, context, &mut gate.sink(&mut world)));
         member.flush(context, &mut gate.sink(&mut world));
-        member.assert_invariants();
         world.2.sync_data()?;
         gate.release(Lsn(world.3), &mut world);
         member.handle(Input::Durable(Lsn(world.3)), context, &mut gate.sink(&mut world));

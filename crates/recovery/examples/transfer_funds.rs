@@ -17,8 +17,7 @@ pub(crate) struct Bank {
 }
 
 fn apply(accounts: &mut BTreeMap<String, i64>, effect: &str) {
-    let words: Vec<&str> = effect.split_whitespace().collect();
-    for change in words.chunks_exact(2) {
+    for change in effect.split_whitespace().collect::<Vec<_>>().chunks_exact(2) {
         *accounts.entry(change[0].into()).or_insert(100) += change[1].parse::<i64>().expect("our number");
     }
 }
