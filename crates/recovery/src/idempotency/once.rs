@@ -235,8 +235,8 @@ impl<S: Store, W> Once<S, W> {
     /// Begins a new log with this state and all that is remembered.
     ///
     /// # Errors
-    /// [`OnceError`]. A state that the store does not take ([`OnceError::Rejected`], for [`super::FileStore`] one of more than
-    /// [`super::RECORD_BYTES_MAX`]) leaves the old log, which serves on and grows.
+    /// [`OnceError`]. A state that the store does not take ([`OnceError::Rejected`], for `FileStore` one of more than
+    /// `RECORD_BYTES_MAX`) leaves the old log, which serves on and grows.
     ///
     /// # Panics
     /// If something is appended and not yet durable: the state could not have it.
