@@ -236,7 +236,8 @@ impl Node {
                 return Err(OrderRefusal::AddressTaken { node: other.id, address: (*address).clone() });
             }
         }
-        if roster.nodes().len() >= NODES_MAX || roster.gone().len() >= GONE_MAX {
+        // Room to remember each that is there as removed, or it could not be removed.
+        if roster.nodes().len() >= NODES_MAX || roster.gone().len() + roster.nodes().len() >= GONE_MAX {
             return Err(ChangeRefusal::TooMany.into());
         }
         Ok(CatalogCommand::Admit { member: member.clone() })
@@ -314,17 +315,26 @@ impl Node {
         if raft.role() != Role::Leader || membership.is_joint() || !self.catalog().is_founded() {
             return;
         }
-        let coming = wanted.nodes().iter();
-        let coming = coming.filter_map(|m| membership.step_towards(m.node_id(), Incarnation(m.incarnation)));
-        let going =
-            membership.members().iter().filter(|member| wanted.is_gone(member.id, member.incarnation));
+        // The catalog's copy here may be old, and stay so if this node was removed: who is known to be over does not come, and goes.
+        let known = &self.members.roster;
+        let is_over = |id, incarnation: Incarnation| {
+            known.is_gone(id, incarnation) || known.node(id).is_some_and(|m| m.incarnation > incarnation.0)
+        };
+        let coming = wanted.nodes().iter().map(|m| (m.node_id(), Incarnation(m.incarnation)));
+        let coming = coming.filter(|(id, incarnation)| !is_over(*id, *incarnation));
+        let coming = coming.filter_map(|(id, incarnation)| membership.step_towards(id, incarnation));
+        let going = membership.members().iter().filter(|member| known.is_gone(member.id, member.incarnation));
         let going = going.map(|member| Change::default().remove(member.id));
         let steps: Vec<Change> = coming.chain(going).collect();
         for step in steps {
             match self.ask_group(at, Body::Change(step), context, out) {
                 Ok(()) => self.counters.member_steps += 1,
-                // Others may be taken all the same.
-                Err(ChangeRefusal::NotCaughtUp { .. } | ChangeRefusal::WouldLoseQuorum { .. }) => continue,
+                // Others may be taken all the same; who goes makes room.
+                Err(
+                    ChangeRefusal::NotCaughtUp { .. }
+                    | ChangeRefusal::WouldLoseQuorum { .. }
+                    | ChangeRefusal::TooMany,
+                ) => continue,
                 Err(_) => {}
             }
             return;

@@ -205,6 +205,54 @@ fn who_was_away_learns_from_its_peers_who_belongs() {
     cluster.until(|cluster| cluster.is_made_of(&[1, 2, 3, 4]));
 }
 
+/// More learners than a group may have, none of whom ever comes: who shall go goes all the same, and so makes room.
+#[test]
+fn a_full_group_lets_go_of_who_never_came() {
+    let mut cluster = Cluster::new(1, Reads::Lease);
+    for member in &members(6)[1..] {
+        cluster.operate(&Order::Add(member.clone()));
+        cluster.advance(500);
+    }
+    let has = |cluster: &Cluster, id: u64| {
+        let mut groups = GROUPS.iter().filter_map(|group| cluster.nodes[&1].raft(*group));
+        groups.all(|raft| raft.membership().member(NodeId(id)).is_some())
+    };
+    assert!((1..=5).all(|id| has(&cluster, id)) && !has(&cluster, 6), "four learners are as many as may be");
+    cluster.operate(&Order::Remove(NodeId(2)));
+    cluster.until(|cluster| !has(cluster, 2) && has(cluster, 6));
+}
+
+/// It leads `default`, and does not hear the catalog's leader: what it hears of the others is enough to take itself out.
+#[test]
+fn a_removed_leader_with_an_old_catalog_takes_itself_out() {
+    let mut cluster = Cluster::new(3, Reads::Lease);
+    assert_eq!(cluster.run(1, 1, "SET k v"), "+OK");
+    cluster.until(|cluster| cluster.nodes.values().all(|node| node.catalog().is_founded()));
+    let removed = cluster.leader().expect("a write was answered");
+    if cluster.catalog_leader() == Some(removed) {
+        let to = NodeId(removed % 3 + 1);
+        cluster.until(|cluster| {
+            let raft = cluster.nodes[&removed].raft(CATALOG).expect("it has the group");
+            raft.peers().all(|peer| peer.matched == raft.commit_index())
+        });
+        cluster.order(removed, &Order::Transfer { group: CATALOG, to }).expect("it has caught up");
+        cluster.until(|cluster| cluster.catalog_leader() == Some(to.0));
+        cluster.advance(1_000);
+    }
+    let catalogs = cluster.catalog_leader().expect("someone leads");
+    let third = 6 - removed - catalogs;
+    let cut = [(removed, catalogs), (catalogs, removed)];
+    cluster.network(
+        move |packet| if cut.contains(&(packet.from, packet.to)) { Fate::Lost } else { Fate::Arrives },
+    );
+    cluster.operate(&Order::Remove(NodeId(removed)));
+    cluster.until(|cluster| cluster.nodes[&removed].is_gone());
+    assert!(cluster.nodes[&removed].catalog().roster().node(NodeId(removed)).is_some(), "an old catalog");
+    let mut rest = vec![catalogs, third];
+    rest.sort_unstable();
+    cluster.until(|cluster| cluster.is_made_of(&rest));
+}
+
 #[test]
 fn orders_that_make_no_sense_are_refused() {
     let mut cluster = Cluster::new(3, Reads::Lease);
