@@ -160,6 +160,8 @@ enum Told {
     Done,
     /// It is not the leader, or can't do it now: ask again.
     Later(String),
+    /// The connection broke before the answer: asked again, it says whether it was done.
+    Perhaps(String),
     Refused(String),
 }
 
@@ -179,7 +181,7 @@ impl Target {
     /// # Errors
     /// It refuses; there is no leader in time.
     fn order(&self, group: &str, order: &[&str], deadline: Instant) -> Result<(), Failure> {
-        let mut last = String::from("no leader is known");
+        let (mut last, mut perhaps) = (String::from("no leader is known"), false);
         loop {
             let view = self.view()?;
             if let Some(leader) = view.leader(group) {
@@ -187,12 +189,15 @@ impl Target {
                     Told::Done => return Ok(()),
                     Told::Refused(why) => return Err(Failure::wrong(format!("refused: {why}"))),
                     Told::Later(why) => last = why,
+                    Told::Perhaps(why) => (last, perhaps) = (why, true),
                 }
             }
             if Instant::now() > deadline {
-                return Err(Failure::cannot(format!(
-                    "nobody could carry it out in time: {last}; nothing has changed"
-                )));
+                let outcome = match perhaps {
+                    true => "whether it was written down is not known; `keypact node list` shows it",
+                    false => "nothing has changed",
+                };
+                return Err(Failure::cannot(format!("nobody could carry it out in time: {last}; {outcome}")));
             }
             thread::sleep(LOOK_EVERY);
         }
@@ -200,19 +205,18 @@ impl Target {
 
     fn tell(&self, address: &str, order: &[&str]) -> Told {
         let words: Vec<&[u8]> = ["KEYPACT", "NODE"].iter().chain(order).map(|word| word.as_bytes()).collect();
-        let called = self
-            .asking()
-            .open(address)
-            .and_then(|mut connection| connection.call(&words).map_err(|error| error.to_string()));
-        match called {
+        let mut connection = match self.asking().open(address) {
+            Ok(connection) => connection,
+            Err(error) => return Told::Later(error),
+        };
+        match connection.call(&words) {
             Ok(Value::Error(error)) if error.code == "REFUSED" => Told::Refused(error.message.into_owned()),
             Ok(Value::Error(error)) if error.code == "TRYAGAIN" || error.code == "NOTLEADER" => {
                 Told::Later(error.message.into_owned())
             }
             Ok(Value::Error(error)) => Told::Refused(error.to_string()),
             Ok(_) => Told::Done,
-            // Perhaps it was done: asked again it says so.
-            Err(error) => Told::Later(error),
+            Err(error) => Told::Perhaps(error.to_string()),
         }
     }
 

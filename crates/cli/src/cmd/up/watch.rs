@@ -126,6 +126,11 @@ impl<'a> Watch<'a> {
             self.due.iter().filter(|(_, due)| **due <= now).map(|(index, _)| *index).collect();
         for index in ready {
             self.due.remove(&index);
+            // It may have gone while the node waited for its start.
+            if !self.lost.contains(&index) && self.is_lost(index) {
+                self.folder_is_lost(index);
+                continue;
+            }
             if !self.lost.contains(&index) {
                 self.start(index, "was started again")?;
                 continue;
@@ -168,9 +173,9 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Whether a node's identity is gone, and with it all that its folder was worth.
+    /// Whether a node's identity is gone, and with it all that its folder was worth. What can't be looked at now is not gone.
     fn is_lost(&self, index: usize) -> bool {
-        !self.fleet.place(index).folder.join("data").join("identity").exists()
+        matches!(self.fleet.place(index).folder.join("data").join("identity").try_exists(), Ok(false))
     }
 
     fn folder_is_lost(&mut self, index: usize) {
@@ -226,8 +231,8 @@ impl<'a> Watch<'a> {
             if known {
                 continue;
             }
-            let identity = keypact_server::peek_identity(&folder.join("data")).map_err(Failure::cannot)?;
-            let Some(identity) = identity else { continue };
+            // A folder that is still being written, or is no node's, is no reason to stop those that serve.
+            let Ok(Some(identity)) = keypact_server::peek_identity(&folder.join("data")) else { continue };
             let place = Place { member: identity.me().clone(), folder };
             if !place.config().is_file() {
                 continue;
