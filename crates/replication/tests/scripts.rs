@@ -106,7 +106,7 @@ impl Story for LeaderFollowerStory {
             Body::Tail { last, before, entries } => {
                 format!("tail up to {}, after {} {entries:?}", place(*last), place(*before))
             }
-            Body::Noted { last } => format!("noted, up to {}", place(*last)),
+            Body::Noted { last, kept } => format!("noted, up to {}, kept up to {kept}", place(*last)),
             Body::Renew { sent_ns, last } => {
                 format!("renew, asked at {} ms, last {last}", sent_ns / 1_000_000)
             }
@@ -119,7 +119,7 @@ impl Story for LeaderFollowerStory {
         format!("epoch {} {what}", message.epoch)
     }
 
-    /// `seal epoch=2`, `assign n2 after=4@1 epoch=2`, `noted last=5@1 epoch=2`, `grant epoch=2 sent_ms=0 lease_ms=500 [allowed=10]`.
+    /// `seal epoch=2`, `assign n2 after=4@1 epoch=2`, `noted last=5@1 kept=4 epoch=2`, `grant epoch=2 sent_ms=0 lease_ms=500 [allowed=10]`.
     fn said(&self, text: &str) -> Result<Message, String> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let body = match words.first().copied() {
@@ -128,7 +128,9 @@ impl Story for LeaderFollowerStory {
                 leader: node(words.get(1).copied().unwrap_or(""))?,
                 after: said_place(value(&words, "after")?)?,
             },
-            Some("noted") => Body::Noted { last: said_place(value(&words, "last")?)? },
+            Some("noted") => {
+                Body::Noted { last: said_place(value(&words, "last")?)?, kept: number(&words, "kept")? }
+            }
             Some("grant") => Body::Grant {
                 sent_ns: number(&words, "sent_ms")? * 1_000_000,
                 lease_ns: number(&words, "lease_ms")? * 1_000_000,

@@ -59,6 +59,17 @@ impl LeaderFollower {
         }
     }
 
+    /// Says again that it has diverged, and from where on, once the catalog knows what is given up and has said how much is kept: the leader's
+    /// snapshot must have all of that.
+    pub(super) fn tell_divergence(&mut self, out: &mut impl Sink<Self>) {
+        let Some(leader) = self.leader.filter(|_| self.diverged && !self.is_installing()) else { return };
+        if self.may_give_up_tail(self.agreed, out) {
+            let outcome = AppendOutcome::Diverged { agreed: self.agreed };
+            // No time: who has diverged is not fresh.
+            out.send(leader, self.message(Body::AppendReply { outcome, sent_ns: 0 }));
+        }
+    }
+
     /// Whether what stands behind the part that agrees may be given up: there is nothing, or the catalog has written down what is lost with it.
     /// If not, it is told. Up to `kept` the log is known to be the leader's.
     ///
@@ -84,8 +95,20 @@ impl LeaderFollower {
         false
     }
 
-    pub(super) fn on_noted(&mut self, last: Position) {
+    /// The catalog has written down what is lost with a log that ends so, and knows how much of it is kept.
+    pub(super) fn on_noted(&mut self, last: Position, kept: u64, out: &mut impl Sink<Self>) {
+        if kept > last.index {
+            self.counters.refused_contradictions += 1;
+            return;
+        }
         self.noted = Some(last);
+        if last == self.tail.last() && !self.is_installing() {
+            self.agreed = self.agreed.max(kept);
+            if self.agreed < self.commit {
+                self.has_diverged();
+            }
+            self.tell_divergence(out);
+        }
     }
 
     /// Whether the log contradicts the leader's at the place before an append's entries, or can't tell.

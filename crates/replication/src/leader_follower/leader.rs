@@ -96,6 +96,11 @@ impl Leader {
         self.peers.iter().any(|peer| peer.outgoing.as_ref().is_some_and(Outgoing::has_begun))
     }
 
+    /// Whether a follower waits for a snapshot.
+    pub(super) fn owes_snapshot(&self) -> bool {
+        self.peers.iter().any(|peer| peer.outgoing.is_some())
+    }
+
     /// Whether all that was acknowledged so far, by anyone, is at or before `commit`: nobody else serves while the lease holds, and what earlier
     /// leaders made visible stands before the epoch's first entry.
     fn knows_all(&self, commit: u64, now_ns: u64) -> bool {
@@ -378,13 +383,28 @@ impl LeaderFollower {
                 // Its last acknowledgement may have been lost, or come later.
                 let news = agreed > peer.matched;
                 peer.matched = peer.matched.max(agreed);
+                peer.next = peer.next.max(agreed + 1);
                 if peer.outgoing.is_none() {
                     begin_snapshot(peer, &mut self.counters, out);
                 }
                 if news {
                     self.advance_commit(out);
                 }
+                self.show_again(agreed, out);
             }
+        }
+    }
+
+    /// A follower that has diverged has applied all up to `agreed`, so that was visible in an earlier epoch: showing it again takes no more copies
+    /// than there are. Without this no checkpoint would ever reach so far if all followers have diverged, as none could acknowledge the epoch's
+    /// first entry (seed 1442124415 of scenario `leader-follower`).
+    fn show_again(&mut self, agreed: u64, out: &mut impl Sink<Self>) {
+        let start = self.leading.as_ref().and_then(|leader| leader.epoch_start());
+        let index = agreed.min(start.map_or(0, |start| start - 1)).min(self.tail.durable_index());
+        if index > self.commit {
+            self.counters.shown_again += 1;
+            self.commit = index;
+            self.deliver(out);
         }
     }
 

@@ -90,6 +90,8 @@ pub enum Body {
     Noted {
         /// As in [`Body::Tail`].
         last: Position,
+        /// Up to here it is as the log that goes on.
+        kept: u64,
     },
     /// Leader to catalog: I lead this epoch; renew my lease.
     Renew {
@@ -128,7 +130,8 @@ pub enum AppendOutcome {
     },
     /// The follower has applied what the leader does not have. It serves nothing until a snapshot replaces its state.
     Diverged {
-        /// The highest index that it acknowledged in this epoch. Only a snapshot that reaches it may replace the follower's log.
+        /// Up to here it knows its log to be the leader's; it has applied all of that, and more. Only a snapshot that reaches it may replace
+        /// the follower's log.
         agreed: u64,
     },
 }
@@ -167,7 +170,7 @@ enum HeadBody {
     Sealed { last: (u64, u64), visible: u64 },
     Assign { leader: u64, after: (u64, u64) },
     Tail { last: (u64, u64), before: (u64, u64) },
-    Noted { last: (u64, u64) },
+    Noted { last: (u64, u64), kept: u64 },
     Renew { sent_ns: u64, last: u64 },
     Resigned,
     Grant { sent_ns: u64, lease_ns: u64, allowed: u64 },
@@ -182,7 +185,7 @@ impl HeadBody {
             HeadBody::SnapshotReply { index, .. } | HeadBody::Snapshot { log_end: index, .. } => index,
             HeadBody::Sealed { last, visible } => last.0.max(last.1).max(visible),
             HeadBody::Tail { last, before } => last.0.max(last.1).max(before.0).max(before.1),
-            HeadBody::Noted { last } => last.0.max(last.1),
+            HeadBody::Noted { last, kept } => last.0.max(last.1).max(kept),
             HeadBody::Assign { after, .. } => after.0.max(after.1),
             HeadBody::Renew { sent_ns, last } => sent_ns.max(last),
             HeadBody::Grant { sent_ns, lease_ns, allowed } => sent_ns.max(lease_ns).max(allowed),
@@ -235,7 +238,7 @@ impl Message {
                 );
                 HeadBody::Tail { last: pair(*last), before: pair(*before) }
             }
-            Body::Noted { last } => HeadBody::Noted { last: pair(*last) },
+            Body::Noted { last, kept } => HeadBody::Noted { last: pair(*last), kept: *kept },
             Body::Renew { sent_ns, last } => HeadBody::Renew { sent_ns: *sent_ns, last: *last },
             Body::Resigned => HeadBody::Resigned,
             Body::Grant { sent_ns, lease_ns, allowed } => {
@@ -300,7 +303,7 @@ impl Wire for Message {
                 }
                 Body::Tail { last, before, entries }
             }
-            HeadBody::Noted { last } => Body::Noted { last: place(last) },
+            HeadBody::Noted { last, kept } => Body::Noted { last: place(last), kept },
             HeadBody::Renew { sent_ns, last } => Body::Renew { sent_ns, last },
             HeadBody::Resigned => Body::Resigned,
             HeadBody::Grant { sent_ns, lease_ns, allowed } => Body::Grant { sent_ns, lease_ns, allowed },

@@ -108,6 +108,8 @@ pub struct LeaderFollower {
     checkpoint_pending: bool,
     /// A shorter log, or a checkpoint to send, is wanted.
     compact_wanted: bool,
+    /// There is a checkpoint, this member's or one that it was sent.
+    has_checkpoint: bool,
     /// From this the entries' seeds are made.
     seed: u64,
     counters: Counters,
@@ -167,6 +169,7 @@ impl Protocol for LeaderFollower {
         assert!(self.agreed <= last.index, "only what is held can agree");
         assert!(last.term <= self.hard.epoch, "no entry is of an epoch not yet known");
         assert!(!self.diverged || self.fresh_ns == 0, "who has applied what is lost is not fresh");
+        assert!(!self.diverged || self.agreed < self.commit, "who has diverged has applied more than agrees");
         assert!(self.fresh_ns == 0 || self.fresh_ns >= self.born_ns, "times are of this life");
         assert!(self.leader != Some(CATALOG), "the catalog is no member");
         assert!(
@@ -213,7 +216,7 @@ impl LeaderFollower {
             Body::Grant { sent_ns, lease_ns, allowed } => {
                 self.on_grant(sent_ns, lease_ns, allowed, context.now_ns);
             }
-            Body::Noted { last } => self.on_noted(last),
+            Body::Noted { last, kept } => self.on_noted(last, kept, out),
             _ => unreachable!("looked at above"),
         }
     }
@@ -317,6 +320,7 @@ impl LeaderFollower {
                 // All that it holds is of older epochs, and some of what it has applied is not in the log that goes on.
                 self.has_diverged();
             }
+            self.tell_divergence(out);
         } else if self.leading.is_none() && self.hard.led {
             // It led this epoch in an earlier life. The catalog need not wait for its lease: no life but that one could use it.
             self.counters.refused_to_lead_again += 1;

@@ -18,6 +18,7 @@ pub struct Recovering {
     hard: Option<HardState>,
     tail: Tail,
     epochs: Epochs,
+    has_checkpoint: bool,
     /// Whether the log as far as it was read agrees with the checkpoint; while it does not, entries behind the checkpoint do not count.
     agrees: bool,
     last: Lsn,
@@ -30,6 +31,7 @@ impl Recovering {
         seed: u64,
     ) -> Result<Recovering, RecoveryError> {
         config.validate().map_err(|error| RecoveryError { what: error.what(), lsn: Lsn::ZERO })?;
+        let has_checkpoint = checkpoint.is_some();
         let (meta, epochs) = match checkpoint {
             None => (CheckpointMeta { position: Position::default(), stamp_ms: 0 }, Epochs::default()),
             Some(meta) => CheckpointMeta::decode_with(&meta)
@@ -41,7 +43,16 @@ impl Recovering {
         };
         let tail = Tail::new(meta.position, meta.stamp_ms, config.tail_limit_bytes);
         assert!(tail.is_empty() && tail.last() == meta.position, "the log goes on behind the checkpoint");
-        Ok(Recovering { config, seed, hard: None, tail, epochs, agrees: true, last: Lsn::ZERO })
+        Ok(Recovering {
+            config,
+            seed,
+            hard: None,
+            tail,
+            epochs,
+            has_checkpoint,
+            agrees: true,
+            last: Lsn::ZERO,
+        })
     }
 
     fn clear_tail(&mut self) {
@@ -136,6 +147,7 @@ impl Recover<LeaderFollower> for Recovering {
             incoming: None,
             checkpoint_pending: false,
             compact_wanted: false,
+            has_checkpoint: self.has_checkpoint,
             seed: self.seed,
             counters: Counters::default(),
             config: self.config,

@@ -59,7 +59,9 @@ impl LeaderFollower {
         if !(grown || self.compact_wanted) || busy || self.disk.last_append > self.disk.durable {
             return;
         }
-        if self.delivered == self.tail.base().index {
+        let awaited =
+            !self.has_checkpoint && self.leading.as_ref().is_some_and(|leader| leader.owes_snapshot());
+        if self.delivered == self.tail.base().index && !awaited {
             if core::mem::take(&mut self.compact_wanted) {
                 self.shorten_log(out);
             }
@@ -70,19 +72,21 @@ impl LeaderFollower {
         if room && self.leading.as_ref().is_some_and(|leader| leader.sends_snapshot()) {
             return;
         }
-        let slot = self.tail.slot(self.delivered).expect("what was delivered since the base is in the tail");
-        let header = slot.entry.header();
-        let position = Position { index: header.index, term: header.term };
+        // With nothing delivered yet it is the empty state: what followers must go back to that have nothing in common with this log.
+        let (position, stamp_ms) = self.tail.slot(self.delivered).map_or((Position::default(), 0), |slot| {
+            let header = slot.entry.header();
+            (Position { index: header.index, term: header.term }, header.stamp_ms)
+        });
         assert!(position.index == self.delivered, "a checkpoint holds exactly what was delivered");
         self.compact_wanted = false;
         self.checkpoint_pending = true;
         self.counters.checkpoints += 1;
         let epochs = self.epochs.extended(&self.tail, position.index);
         assert!(
-            epochs.at(position.index) == Some(position.term),
+            position.index == 0 || epochs.at(position.index) == Some(position.term),
             "the table ends with the checkpoint's last entry"
         );
-        out.checkpoint(CheckpointMeta { position, stamp_ms: header.stamp_ms }.encode_with(&epochs.encode()));
+        out.checkpoint(CheckpointMeta { position, stamp_ms }.encode_with(&epochs.encode()));
     }
 
     pub(super) fn on_snapshot_input(&mut self, input: SnapshotInput, now_ns: u64, out: &mut impl Sink<Self>) {
@@ -102,7 +106,7 @@ impl LeaderFollower {
         let meta = CheckpointMeta::decode(meta).expect("the parent gives back our own meta");
         assert!(self.checkpoint_pending, "a checkpoint was asked for");
         assert!(meta.position.index <= self.delivered, "a checkpoint holds only what was delivered");
-        self.checkpoint_pending = false;
+        (self.checkpoint_pending, self.has_checkpoint) = (false, true);
         self.epochs = self.epochs.extended(&self.tail, meta.position.index);
         self.tail.compact(meta.position.index);
         assert!(self.tail.base() == meta.position, "what was delivered is not replaced meanwhile");
@@ -296,7 +300,7 @@ impl LeaderFollower {
         self.tail.reset(meta.position, meta.stamp_ms);
         self.delivered = index;
         self.commit = index;
-        self.diverged = false;
+        (self.diverged, self.has_checkpoint) = (false, true);
         self.counters.snapshots_installed += 1;
         self.shorten_log(out);
         // If a newer epoch came meanwhile, nothing is known of its leader's log.

@@ -46,6 +46,8 @@ pub struct Counters {
     pub conflicts: u64,
     /// Entries cut off here because the leader does not have them.
     pub truncated_entries: u64,
+    /// Times that a leader showed what only members that have diverged had shown before.
+    pub shown_again: u64,
     /// Times that this member had applied what the leader does not have.
     pub diverged: u64,
     /// Entries that had been applied here and were taken back by a snapshot.

@@ -338,6 +338,17 @@ impl Succession {
         Some(self.heard_of(node, last, entries))
     }
 
+    /// How much of a log that ends with `last` the present leader's log has; 0 if that is no longer remembered. O(epochs · log epochs).
+    #[must_use]
+    pub fn kept(&self, last: Position) -> u64 {
+        common(&self.history, last, self.present()).unwrap_or(0)
+    }
+
+    /// The end of the present leader's log, wherever that is.
+    fn present(&self) -> Position {
+        Position { index: u64::MAX, term: self.current().epoch }
+    }
+
     /// Chooses and activates. The old leader must be sealed, or its lease over. Returns the new epoch, to be durable before it is said.
     ///
     /// # Errors
@@ -434,8 +445,7 @@ impl Succession {
     /// A member's log ends with `last`: nothing about it is unknown any more, and what the present leader's log lacks of it is lost. Returns whether
     /// that is news.
     fn heard_of(&mut self, node: NodeId, last: Position, entries: &[Entry]) -> bool {
-        let leading = Position { index: u64::MAX, term: self.current().epoch };
-        let after = common(&self.history, last, leading);
+        let after = common(&self.history, last, self.present());
         let beyond_memory = Extent::Unknown { led: 0, at_most: last.index };
         if after.is_none()
             && self.losses.iter().any(|loss| loss.member == node && loss.extent == beyond_memory)

@@ -149,7 +149,10 @@ impl Catalog for Assigner {
                     self.keep(&mut wishes);
                 }
                 self.reached.tails_noted += 1;
-                wishes.messages.push((from, Message { epoch, body: Body::Noted { last: *last } }));
+                wishes.messages.push((
+                    from,
+                    Message { epoch, body: Body::Noted { last: *last, kept: self.group.kept(*last) } },
+                ));
             }
             Body::Resigned => {
                 let current = self.group.current();

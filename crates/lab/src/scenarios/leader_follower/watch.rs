@@ -231,7 +231,7 @@ impl Observer<Process> for LeaderFollowerWatch {
     }
 }
 
-fn of_member(member: &MemberCounters) -> [(&'static str, u64); 21] {
+fn of_member(member: &MemberCounters) -> [(&'static str, u64); 22] {
     [
         ("leader-began", member.leaderships),
         ("stepped-down", member.stepped_down),
@@ -246,6 +246,7 @@ fn of_member(member: &MemberCounters) -> [(&'static str, u64); 21] {
         ("taken-back", member.taken_back),
         ("tail-rebuilt", u64::from(member.taken_back > 0)),
         ("checkpoint-asked", member.checkpoints),
+        ("shown-again", member.shown_again),
         ("follower-left-behind", member.left_behind),
         ("snapshot-sent", member.snapshots_sent),
         ("snapshot-taken-over", member.snapshots_installed),

@@ -74,7 +74,7 @@ fn messages_and_records_survive_the_wire() {
         Body::Sealed { last: place(6, 3), visible: 5 },
         Body::Assign { leader: NodeId(3), after: place(6, 2) },
         Body::Tail { last: place(7, 3), before: place(4, 2), entries: vec![entry(5, 2)] },
-        Body::Noted { last: place(7, 3) },
+        Body::Noted { last: place(7, 3), kept: 6 },
         Body::Renew { sent_ns: 17, last: 9 },
         Body::Resigned,
         Body::Grant { sent_ns: 17, lease_ns: 500, allowed: 90 },

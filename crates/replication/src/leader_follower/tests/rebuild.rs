@@ -98,7 +98,7 @@ fn a_diverged_follower_takes_no_snapshot_below_what_it_acknowledged() {
     let (to, report) = seen.sent.last().expect("it tells the catalog");
     let tail = Body::Tail { last: place(3, 1), before: place(2, 1), entries: vec![entry(3, 1)] };
     assert_eq!((*to, &report.body), (CATALOG, &tail));
-    step(&mut member, &mut seen, said(CATALOG, 2, Body::Noted { last: place(3, 1) }), 6);
+    step(&mut member, &mut seen, said(CATALOG, 2, Body::Noted { last: place(3, 1), kept: 2 }), 6);
     step(&mut member, &mut seen, said(LEADER, 2, Body::Snapshot { log_end: 3, chunk: chunk(3, 2) }), 7);
     assert_eq!(seen.taken, [chunk(3, 2)]);
 }
@@ -141,7 +141,7 @@ fn a_follower_whose_checkpoint_is_newer_keeps_its_state() {
     assert_eq!((*to, &reply.body), (LEADER, &Body::SnapshotReply { index: 15, outcome }));
     // A leader whose whole log ends before that has nothing to compare: its state is the right one.
     step(&mut member, &mut seen, said(CATALOG, 3, Body::Seal), 2);
-    step(&mut member, &mut seen, said(CATALOG, 3, Body::Noted { last: place(19, 1) }), 2);
+    step(&mut member, &mut seen, said(CATALOG, 3, Body::Noted { last: place(19, 1), kept: 15 }), 2);
     step(&mut member, &mut seen, said(LEADER, 3, Body::Snapshot { log_end: 16, chunk: chunk(15, 1) }), 2);
     assert_eq!(seen.taken, [chunk(15, 1)]);
 }

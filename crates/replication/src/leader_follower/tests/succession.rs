@@ -121,6 +121,7 @@ fn what_is_no_longer_remembered_is_unknown() {
     }
     assert!(short.sealed(A, 4, place(6, 1), 6));
     assert_eq!(losses(&short).last(), Some(&(1, 0, 6, false)), "of a log that old nothing is known");
+    assert_eq!(short.kept(place(6, 1)), 0, "nor is anything of it known to be kept");
     assert!(!short.sealed(A, 4, place(6, 1), 6), "once is enough");
 }
 
@@ -215,6 +216,7 @@ mod laws {
                         };
                         let loss = group.losses().iter().filter(of_tail).find(|loss| loss.member == node);
                         prop_assert_eq!(loss.map_or(own.len() as u64, |loss| loss.after), kept as u64);
+                        prop_assert_eq!(group.kept(last), kept as u64);
                         if kept < own.len() {
                             lost.push((kept as u64, own.clone()));
                             model.logs.get_mut(&node).expect("a member").truncate(kept);
