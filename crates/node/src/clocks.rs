@@ -24,8 +24,11 @@ pub(crate) struct Clocks {
     own: NodeId,
     bound_ms: u64,
     /// Whose clocks count: the voters of the configuration that the node knows, by the end of a change under way. Who leads got a majority of
-    /// their votes, and heard their clocks with them; whoever joins them was heard before, as a learner.
+    /// their votes, and heard their clocks with them. While too few clocks of new voters were heard those of the voters before count: else
+    /// a leader whose group changes would be without a bound.
     voters: Vec<NodeId>,
+    /// The voters that shall count once a majority of their clocks was heard.
+    next: Option<Vec<NodeId>>,
     /// How many clocks are a majority.
     majority: usize,
     /// Whether this node's own clock is one of them.
@@ -45,6 +48,7 @@ impl Clocks {
             own,
             bound_ms,
             voters: Vec::new(),
+            next: None,
             majority: 1,
             own_counts: false,
             heard: Vec::new(),
@@ -53,20 +57,25 @@ impl Clocks {
         }
     }
 
-    /// These nodes' clocks count from now on. O(voters) if they did before.
+    /// These nodes' clocks count from now on, or from when a majority of them was heard. O(voters) if they did before.
     pub(crate) fn follow(&mut self, voters: impl Iterator<Item = NodeId> + Clone) {
-        if voters.clone().eq(self.voters.iter().copied()) {
+        if self.next.is_none() && voters.clone().eq(self.voters.iter().copied()) {
             return;
         }
-        self.voters = voters.collect();
-        self.majority = self.voters.len() / 2 + 1;
-        self.own_counts = self.voters.contains(&self.own);
+        self.next = Some(voters.collect());
         self.reckon();
     }
 
-    /// A peer tells its wall clock. O(peers).
-    pub(crate) fn hear(&mut self, peer: NodeId, wall_ms: u64, now_ns: u64) {
-        assert!(peer != self.own, "a node's own clock is at hand");
+    /// Whether this node's clock counts, or shall.
+    fn counts(&self, node: NodeId) -> bool {
+        self.voters.contains(&node) || self.next.as_ref().is_some_and(|next| next.contains(&node))
+    }
+
+    /// Someone tells its wall clock: a peer, or a voter, who stays one for a while after it was removed. O(peers).
+    pub(crate) fn hear(&mut self, peer: NodeId, is_peer: bool, wall_ms: u64, now_ns: u64) {
+        if peer == self.own || !(is_peer || self.counts(peer)) {
+            return;
+        }
         let offset_ms = signed(wall_ms).saturating_sub(signed(now_ns / NS_PER_MS));
         match self.heard.iter_mut().find(|heard| heard.peer == peer) {
             Some(heard) => heard.offset_ms = offset_ms,
@@ -75,13 +84,24 @@ impl Clocks {
         self.reckon();
     }
 
-    /// Forgets the clocks of who is no peer any more.
+    /// Forgets the clocks of who is no peer any more, nor a voter.
     pub(crate) fn keep(&mut self, is_peer: impl Fn(NodeId) -> bool) {
-        self.heard.retain(|heard| is_peer(heard.peer));
+        let mut heard = core::mem::take(&mut self.heard);
+        heard.retain(|heard| is_peer(heard.peer) || self.counts(heard.peer));
+        self.heard = heard;
         self.reckon();
     }
 
     fn reckon(&mut self) {
+        if let Some(next) = self.next.take() {
+            // Nothing is lost by changing over while too few of those before are known.
+            match self.has_majority(&next) || !self.has_majority(&self.voters) {
+                true => self.voters = next,
+                false => self.next = Some(next),
+            }
+        }
+        self.majority = self.voters.len() / 2 + 1;
+        self.own_counts = self.voters.contains(&self.own);
         let voters = self.heard.iter().filter(|heard| self.voters.contains(&heard.peer));
         let mut offsets_ms: Vec<i64> = voters.map(|heard| heard.offset_ms).collect();
         offsets_ms.sort_unstable_by(|a, b| b.cmp(a));
@@ -92,6 +112,23 @@ impl Clocks {
             self.without_own_ms.is_none() || others.is_none() || self.with_own_ms >= self.without_own_ms,
             "more clocks have reached an earlier time"
         );
+        assert_eq!(
+            self.knows_majority(),
+            self.has_majority(&self.voters),
+            "as many clocks are known as were heard"
+        );
+    }
+
+    /// Whether a majority of these nodes' clocks is known, this node's own being one of them if it is there. O(peers x voters).
+    fn has_majority(&self, voters: &[NodeId]) -> bool {
+        let known = |id: &&NodeId| **id == self.own || self.heard.iter().any(|heard| heard.peer == **id);
+        voters.iter().filter(known).count() > voters.len() / 2
+    }
+
+    /// Whether the bound holds: a majority of the clocks that count is known. Who leads has heard it with its votes. O(1).
+    pub(crate) fn knows_majority(&self) -> bool {
+        let alone = self.majority == 1 && self.own_counts;
+        alone || self.with_own_ms.is_some() || self.without_own_ms.is_some()
     }
 
     /// The latest time that a majority of the members' clocks have reached, as far as they were heard. O(1).
@@ -172,6 +209,7 @@ mod tests {
                 if let Some(error) = error {
                     clocks.hear(
                         NodeId(id as u64 + 2),
+                        true,
                         RIGHT_MS.saturating_add_signed(*error),
                         at(0, 0).now_ns,
                     );
@@ -187,15 +225,15 @@ mod tests {
     #[test]
     fn before_a_majority_is_heard_the_own_clock_counts() {
         let mut clocks = clocks_of(5);
-        clocks.hear(NodeId(2), RIGHT_MS, at(0, 0).now_ns);
+        clocks.hear(NodeId(2), true, RIGHT_MS, at(0, 0).now_ns);
         assert_eq!(clocks.bound(at(0, RIGHT_MS + DAY_MS)).wall_ms, RIGHT_MS + DAY_MS);
         assert_eq!(clocks.ahead_ms(at(0, RIGHT_MS + DAY_MS)), 0);
-        clocks.hear(NodeId(3), RIGHT_MS, at(0, 0).now_ns);
+        clocks.hear(NodeId(3), true, RIGHT_MS, at(0, 0).now_ns);
         assert_eq!(clocks.bound(at(0, RIGHT_MS + DAY_MS)).wall_ms, RIGHT_MS + 500);
         assert_eq!(clocks.ahead_ms(at(0, RIGHT_MS + DAY_MS)), DAY_MS as i64);
         // What a peer said last counts.
-        clocks.hear(NodeId(3), RIGHT_MS + DAY_MS, at(0, 0).now_ns);
-        clocks.hear(NodeId(2), RIGHT_MS + DAY_MS, at(0, 0).now_ns);
+        clocks.hear(NodeId(3), true, RIGHT_MS + DAY_MS, at(0, 0).now_ns);
+        clocks.hear(NodeId(2), true, RIGHT_MS + DAY_MS, at(0, 0).now_ns);
         assert_eq!(clocks.bound(at(0, RIGHT_MS + DAY_MS)).wall_ms, RIGHT_MS + DAY_MS);
     }
 
@@ -207,11 +245,11 @@ mod tests {
         assert_eq!(clocks.bound(day_ahead).wall_ms, RIGHT_MS + DAY_MS, "no voters are known");
         clocks.follow((1..=3).map(NodeId));
         for (peer, error_ms) in [(2, 0), (4, DAY_MS), (5, DAY_MS), (6, DAY_MS)] {
-            clocks.hear(NodeId(peer), RIGHT_MS + error_ms, day_ahead.now_ns);
+            clocks.hear(NodeId(peer), true, RIGHT_MS + error_ms, day_ahead.now_ns);
         }
         assert_eq!(clocks.bound(day_ahead).wall_ms, RIGHT_MS + 500, "three learners are no majority");
         clocks.follow([2, 3, 4, 5].map(NodeId).into_iter());
-        clocks.hear(NodeId(3), RIGHT_MS, day_ahead.now_ns);
+        clocks.hear(NodeId(3), true, RIGHT_MS, day_ahead.now_ns);
         assert_eq!(clocks.bound(day_ahead).wall_ms, RIGHT_MS + 500, "of two and two the earlier counts");
         clocks.follow([2, 4, 5].map(NodeId).into_iter());
         assert_eq!(
@@ -219,7 +257,36 @@ mod tests {
             RIGHT_MS + DAY_MS - 500,
             "a majority is a day ahead"
         );
-        clocks.keep(|peer| peer.0 == 2);
-        assert_eq!(clocks.bound(at(0, RIGHT_MS)).wall_ms, RIGHT_MS, "too few are known");
+        clocks.keep(|_| false);
+        assert_eq!(
+            clocks.bound(at(0, RIGHT_MS)).wall_ms,
+            RIGHT_MS + DAY_MS - 500,
+            "voters count, whoever else they are"
+        );
+        clocks.follow([2, 6, 7].map(NodeId).into_iter());
+        assert!(clocks.knows_majority(), "those before count until the new ones are heard");
+        clocks.hear(NodeId(8), false, RIGHT_MS, day_ahead.now_ns);
+        assert!(!clocks.heard.iter().any(|heard| heard.peer == NodeId(8)), "a stranger");
+    }
+
+    /// Guards stamps while a voter goes: it belongs to the cluster no more, votes still, and the other one was never heard.
+    #[test]
+    fn a_change_of_voters_leaves_no_gap_in_the_bound() {
+        let mut clocks = clocks_of(3);
+        let day_ahead = at(0, RIGHT_MS + DAY_MS);
+        clocks.hear(NodeId(2), true, RIGHT_MS, day_ahead.now_ns);
+        clocks.keep(|peer| peer.0 == 3);
+        assert_eq!(clocks.bound(day_ahead).wall_ms, RIGHT_MS + 500, "node 2 was removed, and is a voter yet");
+        clocks.hear(NodeId(2), false, RIGHT_MS + 40, day_ahead.now_ns);
+        assert_eq!(clocks.bound(day_ahead).wall_ms, RIGHT_MS + 540, "and is still heard");
+        // Two of {1, 3} are a majority, and one is known.
+        clocks.follow([1, 3].map(NodeId).into_iter());
+        assert_eq!(clocks.bound(day_ahead).wall_ms, RIGHT_MS + 540);
+        clocks.hear(NodeId(3), true, RIGHT_MS + 7, day_ahead.now_ns);
+        assert_eq!(clocks.bound(day_ahead).wall_ms, RIGHT_MS + 507);
+        clocks.keep(|peer| peer.0 == 3);
+        assert_eq!(clocks.heard.len(), 1, "who is neither peer nor voter is forgotten");
+        clocks.follow([1].map(NodeId).into_iter());
+        assert_eq!(clocks.bound(day_ahead).wall_ms, RIGHT_MS + DAY_MS, "alone");
     }
 }

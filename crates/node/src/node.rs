@@ -213,6 +213,8 @@ impl Node {
         self.absorb(at, context, out);
         if at == DEFAULT_AT {
             self.follow_voters();
+            let bounded = !self.replicas[at].leads() || self.clocks.knows_majority();
+            assert!(bounded, "who leads has heard a majority's clocks, or its stamps would have no bound");
         }
     }
 
@@ -300,9 +302,7 @@ impl Node {
     }
 
     fn hear_clock(&mut self, from: NodeId, wall_ms: u64, context: Context) {
-        if self.knows(from) {
-            self.clocks.hear(from, wall_ms, context.now_ns);
-        }
+        self.clocks.hear(from, self.knows(from), wall_ms, context.now_ns);
     }
 
     fn peer(&mut self, from: NodeId, message: PeerMessage, context: Context, out: &mut impl Outside) {
