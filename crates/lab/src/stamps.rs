@@ -46,11 +46,6 @@ impl StampWatch {
         if leads {
             self.note_voters(raft.membership());
         }
-        // The bound of decision 0014 is that of fixed voters. While voters come and go it is a known gap: one that was removed counts
-        // towards the majority and is not heard.
-        if self.voters.len() > 1 {
-            return Ok(());
-        }
         let Some(majority_ms) = self.majority_ms() else { return Ok(()) };
         let config = process.config();
         self.beyond += u64::from(leads && error_ms > majority_ms + signed(config.clock_skew_bound_ms));
