@@ -206,7 +206,8 @@ struct World {
     writing: Option<Batch>,
     checkpoints: Checkpoints<MemoryDisk>,
     writers: Vec<CheckpointWriter<MemoryDisk>>,
-    incoming: Option<CheckpointWriter<MemoryDisk>>,
+    /// Peers' snapshots that are being written, one a group at most.
+    incoming: Vec<CheckpointWriter<MemoryDisk>>,
     /// A reader of the checkpoint that is being sent, so that it stays while a newer one comes.
     reader: Option<CheckpointReader<MemoryFile>>,
     jobs: VecDeque<(u64, Job)>,
@@ -404,7 +405,7 @@ fn recover(config: &NodeSetup, disk: &mut NodeDisk, seed: u64) -> Result<Recover
         writing: None,
         checkpoints,
         writers: Vec::new(),
-        incoming: None,
+        incoming: Vec::new(),
         reader: None,
         jobs: VecDeque::new(),
         next_token: 0,
@@ -574,17 +575,18 @@ impl World {
 
     fn write_incoming(&mut self, group: GroupId, chunk: &SnapshotChunk) -> Option<Option<NodeInput>> {
         if chunk.chunk == 0 {
-            self.incoming = Some(self.checkpoints.begin_incoming(group, &chunk.meta).ok()?);
+            self.incoming.retain(|writer| writer.group() != group);
+            self.incoming.push(self.checkpoints.begin_incoming(group, &chunk.meta).ok()?);
         }
-        let Some(writer) = self.incoming.as_mut().filter(|writer| writer.group() == group) else {
+        let Some(at) = self.incoming.iter().position(|writer| writer.group() == group) else {
             return Some(None);
         };
-        if writer.chunk_count() != chunk.chunk {
+        if self.incoming[at].chunk_count() != chunk.chunk {
             return Some(None);
         }
-        writer.chunk_at(chunk.chunk, &chunk.bytes).ok()?;
+        self.incoming[at].chunk_at(chunk.chunk, &chunk.bytes).ok()?;
         if chunk.last {
-            let writer = self.incoming.take().expect("just written to");
+            let writer = self.incoming.remove(at);
             self.checkpoints.finish(writer).ok()?;
         }
         Some(Some(NodeInput::IncomingTaken { group, chunk: chunk.chunk }))
