@@ -5,7 +5,7 @@ use keypact_coordination::raft::{self, Body};
 use keypact_log::CheckpointMeta;
 use keypact_protocol::{NodeId, SnapshotChunk};
 
-use super::cluster::{Cluster, Fate};
+use super::cluster::{Cluster, Fate, Packet};
 use crate::{CATALOG, DEFAULT, NodeInput, PeerMessage, Reads};
 
 fn small(count: u64) -> Cluster {
@@ -158,11 +158,8 @@ fn a_bad_chunk_fails_the_install_and_no_more() {
     }
 }
 
-/// The disk's answer about a chunk of an abandoned snapshot must not be taken for the answer about the next one's: that one would become
-/// state before it is durable.
-#[test]
-fn a_late_answer_of_an_abandoned_snapshot_installs_nothing() {
-    let mut cluster = small(3);
+/// A node whose disk takes no checkpoints lacks so much that it needs a snapshot: which node, and the first chunk on its way to it.
+fn snapshot_for_a_hanging_disk(cluster: &mut Cluster) -> (u64, Packet) {
     let (leader, lagging) = cluster.pair();
     cluster.network(
         move |packet| {
@@ -182,15 +179,27 @@ fn a_late_answer_of_an_abandoned_snapshot_installs_nothing() {
         }
     });
     cluster.until(|cluster| !cluster.waiting.is_empty());
-    let second = cluster.waiting.remove(0);
-    let mut first = second.clone();
-    let chunk = chunk_of(&mut first.message).expect("only chunks wait");
-    assert!(chunk.last, "the checkpoint is small");
-    // Another checkpoint, with the same beginning and another stamp, of which more is to come.
+    (lagging, cluster.waiting.remove(0))
+}
+
+/// The first chunk of another checkpoint, with the same beginning and another stamp, of which more is to come.
+fn beginning_of_an_earlier(packet: &Packet, earlier_ms: u64) -> Packet {
+    let mut other = packet.clone();
+    let chunk = chunk_of(&mut other.message).expect("only chunks wait");
     chunk.last = false;
     let (meta, members) = CheckpointMeta::decode_with(&chunk.meta).expect("a sender's meta");
-    chunk.meta = CheckpointMeta { stamp_ms: meta.stamp_ms - 1, ..meta }.encode_with(&members);
-    cluster.deliver(first);
+    chunk.meta = CheckpointMeta { stamp_ms: meta.stamp_ms - earlier_ms, ..meta }.encode_with(&members);
+    other
+}
+
+/// The disk's answer about a chunk of an abandoned snapshot must not be taken for the answer about the next one's: that one would become
+/// state before it is durable.
+#[test]
+fn a_late_answer_of_an_abandoned_snapshot_installs_nothing() {
+    let mut cluster = small(3);
+    let (lagging, mut second) = snapshot_for_a_hanging_disk(&mut cluster);
+    assert!(chunk_of(&mut second.message).is_some_and(|chunk| chunk.last), "the checkpoint is small");
+    cluster.deliver(beginning_of_an_earlier(&second, 1));
     cluster.deliver(second);
     cluster.input(lagging, NodeInput::IncomingTaken { group: DEFAULT, chunk: 0 });
     assert!(cluster.nodes[&lagging].replicas[1].install.is_some(), "the second is under way");
@@ -205,33 +214,10 @@ fn a_late_answer_of_an_abandoned_snapshot_installs_nothing() {
 #[test]
 fn snapshots_that_begin_anew_are_few_while_the_disk_hangs() {
     let mut cluster = small(3);
-    let (leader, lagging) = cluster.pair();
-    cluster.network(
-        move |packet| {
-            if packet.from == lagging || packet.to == lagging { Fate::Lost } else { Fate::Arrives }
-        },
-    );
-    let value = "v".repeat(8_000);
-    for _ in 0..12 {
-        assert_eq!(cluster.run(leader, 5, &format!("SET a {value}")), "+OK");
-    }
-    cluster.worlds.get_mut(&lagging).expect("it has a folder").checkpoints_hang = true;
-    cluster.network(move |packet| {
-        let mut message = packet.message.clone();
-        match chunk_of(&mut message) {
-            Some(_) if packet.to == lagging => Fate::Waits,
-            _ => Fate::Arrives,
-        }
-    });
-    cluster.until(|cluster| !cluster.waiting.is_empty());
-    let real = cluster.waiting.remove(0);
+    let (lagging, real) = snapshot_for_a_hanging_disk(&mut cluster);
+    let leader = cluster.leader().expect("it sent the snapshot");
     for earlier_ms in (1..=300).rev() {
-        let mut other = real.clone();
-        let chunk = chunk_of(&mut other.message).expect("only chunks wait");
-        chunk.last = false;
-        let (meta, members) = CheckpointMeta::decode_with(&chunk.meta).expect("a sender's meta");
-        chunk.meta = CheckpointMeta { stamp_ms: meta.stamp_ms - earlier_ms, ..meta }.encode_with(&members);
-        cluster.deliver(other);
+        cluster.deliver(beginning_of_an_earlier(&real, earlier_ms));
     }
     let owed = cluster.worlds[&lagging].owed_answers();
     assert!((2..=10).contains(&owed), "the disk owes {owed} answers");
