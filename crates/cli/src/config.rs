@@ -224,7 +224,7 @@ http = \"{http}\"
 # Or: password_file = \"FILE\"; and the variable {PASSWORD_VARIABLE} goes before both.
 {password}
 
-# Reads: \"lease\" (linearizable while clocks keep to drift_bound_ppm; the fastest of these two), \"read-index\" (linearizable
+# Reads: \"lease\" (linearizable while clocks keep to drift_bound_ppm; the faster of these two), \"read-index\" (linearizable
 # whatever clocks do; each batch of reads asks a majority), \"stale\" (what the node that is asked has applied).
 reads = \"{reads}\"
 
@@ -245,7 +245,7 @@ fn defaults() -> String {
 # heartbeat_ms = {heartbeat_ms}
 # election_timeout_ms = {election_timeout_ms}      # a follower that heard nothing for so long, and up to the jitter more, asks for votes
 # election_jitter_ms = {election_jitter_ms}
-# drift_bound_ppm = {drift_bound_ppm}      # how far a monotonic clock may run from true time, parts per million
+# drift_bound_ppm = {drift_bound_ppm}      # how far two nodes' monotonic clocks may run apart, parts per million
 # clock_skew_bound_ms = {clock_skew_bound_ms}     # a leader's wall clock counts only so far beyond what a majority of clocks say
 # disk_hang_ms = {disk_hang_ms}           # a write that takes longer makes a leader step down
 # hold_ms = {hold_ms}                # a command waits so long for a leader before it is refused

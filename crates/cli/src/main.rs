@@ -90,9 +90,12 @@ mod tests {
 
     #[test]
     fn every_command_shows_an_example() {
-        for command in super::command_line().get_subcommands() {
+        let whole = super::command_line();
+        let inner = || whole.get_subcommands().flat_map(clap::Command::get_subcommands);
+        for command in whole.get_subcommands().chain(inner()) {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("keypact "), "{} has no example in its help", command.get_name());
         }
+        assert!(inner().count() >= 6, "commands of `node` and `lab` are looked at");
     }
 }

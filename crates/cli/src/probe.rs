@@ -1,6 +1,7 @@
 //! Asking nodes how they are, each by itself: `KEYPACT STATUS` on the clients' port.
 
 use std::collections::BTreeMap;
+use std::sync::Once;
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +13,10 @@ use crate::output::note;
 
 /// If a node does not answer, those whose ports are at most so far away are asked.
 const NEIGHBOURS: u16 = 2;
+
+/// A command that asks again and again says once whom it could not ask, and once whom it asks in its place.
+static NOT_ASKED: Once = Once::new();
+static ASKED_INSTEAD: Once = Once::new();
 
 /// One node's own answer; fields that nobody here reads are left out.
 #[derive(Clone, Debug, Deserialize)]
@@ -163,14 +168,16 @@ impl Asking {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        note(format!("{} does not answer: {error}", address(port)));
+        NOT_ASKED.call_once(|| note(format!("{} does not answer: {error}", address(port))));
         let near = |distance: u16| [port.checked_add(distance), port.checked_sub(distance)];
         let ports = (1..=NEIGHBOURS).flat_map(near).flatten().filter(|port| *port > 0);
         let addresses: Vec<String> = ports.map(address).collect();
         for (address, answer) in addresses.iter().zip(self.ask_all(&addresses)) {
             if let Ok(answer) = answer {
                 let port = address.rsplit(':').next().unwrap_or(address);
-                note(format!("asked {address} instead (node {}): --port {port}", answer.node));
+                ASKED_INSTEAD.call_once(|| {
+                    note(format!("asked {address} instead (node {}): --port {port}", answer.node));
+                });
                 return Ok(answer);
             }
         }

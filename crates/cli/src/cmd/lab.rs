@@ -14,7 +14,24 @@ Examples:
   keypact lab claims 1 35                     two of them
   keypact lab claims --html claims.html       a page with plots that opens without a network
   keypact lab claims --list
-  keypact lab cap                             a live cut through a group of each replication";
+  keypact lab cap                             a cut through Raft, chain and leader-follower, side by side";
+
+const CLAIMS_AFTER: &str = "\
+Examples:
+  keypact lab claims 1 35                     two of them
+  keypact lab claims 35 --seeds 20            with more seeds
+  keypact lab claims --html claims.html       a page with plots that opens without a network
+  keypact lab claims --list
+
+Exit codes: 0 measured, whatever the verdicts are; 1 a control did not come out otherwise, so that a measurement shows less than it
+should; 2 can't be run.";
+
+const CAP_AFTER: &str = "\
+Examples:
+  keypact lab cap
+  keypact lab cap --seed 7 --json
+
+Simulated: three nodes each of Raft, chain and leader-follower; node 1, which leads, is cut off for 5 s. Equal seeds, equal answers.";
 
 /// Measure what the textbook claims of the patterns
 #[derive(Args)]
@@ -31,9 +48,8 @@ enum What {
 }
 
 /// Measure the textbook's claims, each beside a control in which it should fail
-///
-/// Exit codes: 0 measured, whatever the verdicts are; 1 a control did not come out otherwise, so that a measurement shows less than it should; 2 can't be run.
 #[derive(Args)]
+#[command(after_help = CLAIMS_AFTER)]
 struct Claims {
     /// Numbers of claims [default: all]
     #[arg(value_name = "N")]
@@ -41,7 +57,7 @@ struct Claims {
     /// List the claims and measure none
     #[arg(long, conflicts_with_all = ["numbers", "html"])]
     list: bool,
-    /// Seeds for each simulated figure
+    /// Seeds for each simulated figure; claims about safety take many for each
     #[arg(long, value_name = "N", default_value_t = Effort::default().seeds)]
     seeds: u64,
     /// The first of them
@@ -55,8 +71,9 @@ struct Claims {
     json: bool,
 }
 
-/// Cut through a group of each replication, and show what each side answers
+/// Cut through a group of each replication that keeps one order of writes, and show what each side answers
 #[derive(Args)]
+#[command(after_help = CAP_AFTER)]
 struct Cap {
     /// The seed
     #[arg(long, value_name = "N", default_value_t = 1)]

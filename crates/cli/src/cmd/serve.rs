@@ -21,7 +21,7 @@ Examples:
   KEYPACT_LOG=debug keypact serve --config keypact.toml
   KEYPACT_PASSWORD=... keypact serve --config keypact.toml
 
-The folder must have been made by `keypact init` or `keypact up`: a node without identity never forms or joins a cluster.
+The folder must have been made by `keypact init`, `keypact up` or `keypact node add`: a node without identity never forms or joins a cluster.
 SIGTERM and Ctrl-C stop it cleanly. Exit codes: 0 stopped as asked; 2 configuration, port, folder in use; 3 the disk; 70 a bug.";
 
 /// The variable that says what a node writes into its log.

@@ -1,4 +1,4 @@
-//! A live cut through a group of each replication: what each side answers meanwhile and after (claim 53).
+//! A live cut through a group of each replication that keeps one order of writes: what each side answers meanwhile and after (claim 53).
 //!
 //! Three nodes; after two seconds node 1, which leads where somebody leads, is cut off from nodes 2 and 3 for five seconds. On each side a
 //! client writes, one reads as strictly as the replication allows, and one reads what its node has.
