@@ -62,7 +62,9 @@ pub fn run(mut settings: Settings, shutdown: &Shutdown) -> Result<Served, ServeE
     // Before anything is read or written: a taken port should cost nothing.
     let config = settings.node_config(&identity)?;
     let listeners = settings.listen(&identity)?;
-    let opened = open(&settings, identity, config, disk)?;
+    let had_log = folder.expect_log()?;
+    let opened = open(&settings, identity, config, disk, had_log)?;
+    folder.log_was_made()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // A batch takes all that is ready; going back to the operating system in the middle of it only makes smaller ones.
@@ -88,6 +90,7 @@ fn open(
     identity: Identity,
     config: NodeConfig,
     disk: FileDisk,
+    had_log: bool,
 ) -> Result<Opened, ServeError> {
     let began_ns = clock::now_ns();
     let folder = settings.folder.display().to_string();
@@ -108,6 +111,7 @@ fn open(
         // Another one for each folder, the same in each life.
         seed: identity.node
             ^ u64::from_le_bytes(*identity.cluster_id.first_chunk().expect("it has 16 bytes")),
+        had_log,
         ..WalOptions::default()
     };
     let mut replayed: Result<(), StartError> = Ok(());

@@ -221,6 +221,29 @@ fn a_folder_serves_one_process_and_needs_an_identity() {
     assert_eq!(identity_of(&empty).expect("it can be read"), None);
 }
 
+/// Guards against a folder that is deleted while its node starts: with its identity and an empty log a founder would vote a second time.
+#[test]
+fn a_founder_whose_log_is_gone_does_not_start() {
+    let root = Folder::new();
+    let mut node = cluster(&root, 1).remove(0);
+    assert_eq!(node.client().ask_until_served("SET a 1"), Value::ok());
+    node.stop().expect("a clean end");
+    let folder = node.folder.clone();
+    let files =
+        || std::fs::read_dir(&folder).expect("it is there").map(|entry| entry.expect("a file").path());
+    for path in files() {
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if !["identity", "format", "lock"].contains(&name.as_str()) {
+            std::fs::remove_file(path).expect("it is there");
+        }
+    }
+    let left = files().count();
+    node.start();
+    let error = node.stop().expect_err("its log is gone");
+    assert!(error.exit_code() == 3 && error.to_string().contains("deleted in part"), "{error}");
+    assert_eq!(files().count(), left, "nothing was made");
+}
+
 #[test]
 fn bad_addresses_and_settings_are_refused_at_start() {
     let root = Folder::new();

@@ -122,7 +122,7 @@ impl fmt::Display for Damage {
         }
         write!(
             f,
-            "; nothing was changed, and this node does not start on it: keep a copy of the folder, check the disk, then restore the file, or let this node join again with an empty folder"
+            "; nothing was changed, and this node does not start on it: keep a copy of the folder, check the disk, then let this node join again with an empty folder: an older copy has forgotten what was confirmed"
         )
     }
 }

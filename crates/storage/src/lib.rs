@@ -14,8 +14,8 @@
 //!
 //! # A node's folder
 //!
-//! `lock` (held with `flock`, holds the pid), `format` (version), `identity`, `log.created` (small files: magic, version,
-//! length, checksum, content), `wal-<sequence>.log`, `spare-<number>.log`, `checkpoint-<group>-<id>.snap`; numbers are 16 hex digits.
+//! `lock` (held with `flock`, holds the pid), `format` (version), `identity`, `log.new` until there is a log and `log.created` since
+//! (small files: magic, version, length, checksum, content), `wal-<sequence>.log`, `spare-<number>.log`, `checkpoint-<group>-<id>.snap`; numbers are 16 hex digits.
 //!
 //! # The log's bytes (little-endian)
 //!

@@ -26,7 +26,7 @@ use crate::small::{read_small, write_small};
 use crate::wal::{Current, Segment, Start, Wal, WalOptions};
 
 /// Says that the log was made once, so that a log whose files are all gone is not taken for a new one.
-const MARKER: &str = "log.created";
+pub(crate) const MARKER: &str = "log.created";
 const COPY_BYTES: usize = 1 << 20;
 
 /// One record as it was appended.
@@ -101,7 +101,7 @@ impl<D: Disk> Wal<D> {
         sequences.sort_unstable();
         let existed = read_small(&disk, MARKER)?.is_some();
         if sequences.is_empty() {
-            if existed {
+            if existed || options.had_log {
                 let what = "the log was made, but all of its files are missing";
                 return Err(StorageError::damaged(disk.describe("wal-*.log"), 0, what));
             }

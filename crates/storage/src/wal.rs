@@ -28,11 +28,20 @@ pub struct WalOptions {
     pub seed: u64,
     /// Whatever the caller knows to have been durable from elsewhere; a log that ends before is damaged. Usually [`Lsn::ZERO`].
     pub durable_at_least: Lsn,
+    /// Whether the folder had its log in an earlier life: then none is made, and a folder without one is damaged. Usually what
+    /// [`crate::Folder::expect_log`] says.
+    pub had_log: bool,
 }
 
 impl Default for WalOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, frame_bytes_max: 1 << 20, seed: 0, durable_at_least: Lsn::ZERO }
+        Self {
+            segment_bytes: 64 << 20,
+            frame_bytes_max: 1 << 20,
+            seed: 0,
+            durable_at_least: Lsn::ZERO,
+            had_log: false,
+        }
     }
 }
 

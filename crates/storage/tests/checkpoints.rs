@@ -5,9 +5,10 @@ mod machine;
 use bytes::Bytes;
 use keypact_protocol::GroupId;
 use keypact_storage::{
-    CHUNK_BYTES_MAX, Checkpoints, Disk, Folder, META_BYTES_MAX, MemoryDisk, RateLimit, StorageError,
+    CHUNK_BYTES_MAX, Checkpoints, Disk, Folder, META_BYTES_MAX, MemoryDisk, RateLimit, StorageError, Wal,
+    WalOptions,
 };
-use machine::Random;
+use machine::{Random, small_options};
 
 const GROUP: GroupId = GroupId(3);
 
@@ -212,6 +213,68 @@ fn an_identity_is_written_once_and_survives() {
             }
         }
     }
+}
+
+/// A node's start, as far as its log; returns whether it was made.
+fn begin(disk: &MemoryDisk) -> Result<bool, StorageError> {
+    let folder = Folder::open(disk.clone())?;
+    assert!(folder.identity().is_some(), "nobody starts without");
+    let had_log = folder.expect_log()?;
+    let recovered = Wal::recover(disk.clone(), WalOptions { had_log, ..small_options() }, |_| {})?;
+    folder.log_was_made()?;
+    Ok(recovered.report.created)
+}
+
+/// Guards against a node that forgets its votes: a first start goes on wherever it was stopped, and is never repeated.
+#[test]
+fn a_folder_gets_its_log_once() {
+    let mut stopped = 0;
+    for steps in 0..60 {
+        for seed in 0..10 {
+            let mut random = Random(seed);
+            let mut disk = MemoryDisk::new();
+            Folder::open(disk.clone()).expect("an empty folder").write_identity(b"node 1").expect("sound");
+            disk.stop_after(steps);
+            let begun = begin(&disk).is_ok();
+            stopped += u64::from(!begun);
+            disk.crash(|n| random.below(n));
+            let made_again = begin(&disk).expect("a stop damages nothing");
+            assert!(!(begun && made_again), "steps {steps}, seed {seed}");
+            assert!(!begin(&disk).expect("it has its log"), "steps {steps}, seed {seed}");
+        }
+    }
+    assert!(stopped > 50, "few starts were stopped: {stopped}");
+}
+
+/// Whatever of a folder is deleted while its identity is left: no other log takes the place of the one that is gone.
+#[test]
+fn a_folder_that_is_deleted_in_part_gets_no_new_log() {
+    let mut disk = MemoryDisk::new();
+    Folder::open(disk.clone()).expect("an empty folder").write_identity(b"node 1").expect("sound");
+    assert!(begin(&disk).expect("a sound disk"));
+    disk.kill();
+    let names: Vec<String> = disk.list().expect("sound").into_iter().filter(|n| n != "identity").collect();
+    assert!(names.len() >= 3 && !names.contains(&String::from("log.new")), "{names:?}");
+    let mut refused = 0;
+    for subset in 1..1_u32 << names.len() {
+        let mut left = disk.fork();
+        left.kill();
+        for (_, name) in names.iter().enumerate().filter(|(at, _)| subset >> at & 1 == 1) {
+            left.remove(name).expect("it is there");
+        }
+        match begin(&left) {
+            Ok(made) => assert!(!made, "{subset:b} of {names:?}"),
+            Err(error) => {
+                assert!(error.is_damage(), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0, "without its log it must be refused");
+    // The last of the log goes after it was looked for.
+    let options = WalOptions { had_log: true, ..small_options() };
+    let error = Wal::recover(MemoryDisk::new(), options, |_| {}).map(|_| ()).expect_err("no log");
+    assert!(error.is_damage(), "{error}");
 }
 
 #[test]

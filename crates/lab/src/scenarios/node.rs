@@ -2,7 +2,7 @@
 
 use keypact_checker::ModelKind;
 use keypact_node::{Member, NodeConfig, Reads};
-use keypact_protocol::{Lsn, NodeId};
+use keypact_protocol::NodeId;
 use keypact_simulator::{
     FaultKind, FaultSet, Limits, MILLISECOND_NS, Random, SECOND_NS, Scenario, Setup, Swarm, Violation, World,
 };
@@ -46,7 +46,7 @@ pub(crate) fn draw_setups(nodes: usize, drift_max_ppm: u32, random: &mut Random)
         segment_bytes: random.pick(&[4_096, 16_384, 65_536]),
         frame_bytes_max: random.pick(&[1_024, 4_096, 65_536]),
         seed: random.bits(),
-        durable_at_least: Lsn::ZERO,
+        ..WalOptions::default()
     };
     (1..=nodes as u64)
         .map(|id| {
