@@ -2,76 +2,26 @@
 //! `cargo bench -p keypact-ordering`
 
 use std::collections::VecDeque;
-use std::hint::black_box;
 
-use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use keypact_ordering::broadcast::{self, Broadcast, Order};
 use keypact_ordering::causal::CausalOrder;
 use keypact_ordering::fifo::FifoOrder;
 use keypact_ordering::total::sequencer::{self, Body, CATALOG};
 use keypact_ordering::total::{self, Message, Sequenced};
-use keypact_protocol::{
-    Context, Delivery, Draft, Input, Lsn, NodeId, Protocol, Recover, Reply, Request, RequestId, Sink,
-    SnapshotChunk, SnapshotRead,
-};
+use keypact_protocol::{Context, Draft, Input, NodeId, Protocol, Recover, Request, RequestId};
+use keypact_simulator::CollectingSink;
 
 const MEMBERS: u64 = 3;
 const MESSAGES: u64 = 300;
 /// So many are broadcast between two flushes.
 const BATCH: u64 = 10;
 
-/// What one member does.
-struct Effects<P: Protocol> {
-    lsn: u64,
-    sent: Vec<(NodeId, P::Message)>,
-    delivered: u64,
-}
-
-impl<P: Protocol> Sink<P> for Effects<P> {
-    fn append(&mut self, record: P::Record) -> Lsn {
-        black_box(record);
-        self.lsn += 1;
-        Lsn(self.lsn)
-    }
-
-    fn send(&mut self, to: NodeId, message: P::Message) {
-        self.sent.push((to, message));
-    }
-
-    fn send_early(&mut self, to: NodeId, message: P::Message) {
-        self.sent.push((to, message));
-    }
-
-    fn reply(&mut self, _reply: Reply) {}
-
-    fn reply_early(&mut self, _reply: Reply) {}
-
-    fn deliver(&mut self, delivery: Delivery) {
-        self.delivered += u64::from(!delivery.command.is_empty());
-    }
-
-    fn deliver_early(&mut self, delivery: Delivery) {
-        self.delivered += u64::from(!delivery.command.is_empty());
-    }
-
-    fn set_timer(&mut self, _timer: P::Timer, _at_ns: u64) {}
-
-    fn cancel_timer(&mut self, _timer: P::Timer) {}
-
-    fn checkpoint(&mut self, _meta: Bytes) {}
-
-    fn drop_log_before(&mut self, _lsn: Lsn) {}
-
-    fn snapshot_out(&mut self, _read: SnapshotRead) {}
-
-    fn snapshot_in(&mut self, _chunk: SnapshotChunk) {}
-}
-
 /// Members and what is on its way between them.
 struct Group<P: Protocol> {
-    members: Vec<(P, Effects<P>)>,
+    members: Vec<(P, CollectingSink<P>)>,
     on_the_way: VecDeque<(NodeId, NodeId, P::Message)>,
+    delivered: u64,
 }
 
 impl<P: Protocol> Group<P> {
@@ -79,9 +29,9 @@ impl<P: Protocol> Group<P> {
         let ids: Vec<NodeId> = (1..=MEMBERS).map(NodeId).collect();
         let member = |id: &NodeId| {
             let recovery = P::begin(config(*id, ids.clone()), None, id.0).expect("settings that work");
-            (recovery.finish(), Effects { lsn: 0, sent: Vec::new(), delivered: 0 })
+            (recovery.finish(), CollectingSink::default())
         };
-        Group { members: ids.iter().map(member).collect(), on_the_way: VecDeque::new() }
+        Group { members: ids.iter().map(member).collect(), on_the_way: VecDeque::new(), delivered: 0 }
     }
 
     /// A batch of inputs at one member, all of it durable at once.
@@ -90,8 +40,10 @@ impl<P: Protocol> Group<P> {
         let (member, effects) = &mut self.members[id.0 as usize - 1];
         inputs.for_each(|input| member.handle(input, context, effects));
         member.flush(context, effects);
-        member.handle(Input::Durable(Lsn(effects.lsn)), context, effects);
+        member.handle(Input::Durable(effects.lsn), context, effects);
         member.flush(context, effects);
+        let delivered = effects.delivered.drain(..).filter(|delivery| !delivery.command.is_empty());
+        self.delivered += delivered.count() as u64;
         let others = effects.sent.drain(..).filter(|(to, _)| *to != NodeId(0));
         self.on_the_way.extend(others.map(|(to, message)| (id, to, message)));
     }
@@ -114,7 +66,7 @@ impl<P: Protocol> Group<P> {
             }
             self.settle();
         }
-        self.members.iter().map(|(_, effects)| effects.delivered).sum()
+        self.delivered
     }
 }
 

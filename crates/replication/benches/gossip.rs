@@ -1,54 +1,16 @@
 //! What the protocol itself costs, in memory, where every disk answers at once: a write; a round in which nothing is missing; a write that a
 //! peer hears of and joins; a transfer of a whole state. `cargo bench -p keypact-replication --bench gossip`
 
-use std::hint::black_box;
-
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use keypact_crdt::OrSet;
-use keypact_protocol::{
-    Context, Delivery, Draft, GroupId, Input, Lsn, NodeId, Protocol, Recover, Reply, Request, RequestId,
-    Sink, SnapshotChunk, SnapshotRead,
-};
-use keypact_replication::gossip::{Config, Gossip, Message, Record, Timer, View};
+use keypact_protocol::{Context, Draft, GroupId, Input, NodeId, Protocol, Recover, Request, RequestId};
+use keypact_replication::gossip::{Config, Gossip, Timer, View};
+use keypact_simulator::CollectingSink;
 
 type Set = OrSet<Bytes>;
 
-/// Takes what a replica says; its disk and its parent answer at once.
-#[derive(Default)]
-struct Out {
-    lsn: Lsn,
-    sent: Vec<(NodeId, Message)>,
-    delivered: u64,
-}
-
-impl Sink<Gossip<Set>> for Out {
-    fn append(&mut self, record: Record) -> Lsn {
-        black_box(record);
-        self.lsn = self.lsn.next();
-        self.lsn
-    }
-    fn send(&mut self, to: NodeId, message: Message) {
-        self.sent.push((to, message));
-    }
-    fn send_early(&mut self, to: NodeId, message: Message) {
-        self.sent.push((to, message));
-    }
-    fn reply(&mut self, _: Reply) {}
-    fn reply_early(&mut self, _: Reply) {}
-    fn deliver(&mut self, _: Delivery) {
-        self.delivered += 1;
-    }
-    fn deliver_early(&mut self, _: Delivery) {
-        self.delivered += 1;
-    }
-    fn set_timer(&mut self, _: Timer, _: u64) {}
-    fn cancel_timer(&mut self, _: Timer) {}
-    fn checkpoint(&mut self, _: Bytes) {}
-    fn drop_log_before(&mut self, _: Lsn) {}
-    fn snapshot_out(&mut self, _: SnapshotRead) {}
-    fn snapshot_in(&mut self, _: SnapshotChunk) {}
-}
+type Out = CollectingSink<Gossip<Set>>;
 
 const NOW: Context = Context { now_ns: 1_000, wall_ms: 1_000 };
 
@@ -73,6 +35,9 @@ impl Pair {
         let (replica, out) = &mut self.replicas[at];
         replica.handle(input, NOW, out);
         replica.flush(NOW, out);
+        // Nobody is its parent.
+        out.delivered.clear();
+        out.replies.clear();
     }
 
     /// An element of a thousand is added anew.

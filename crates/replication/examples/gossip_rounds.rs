@@ -10,41 +10,14 @@ use bytes::Bytes;
 use keypact_crdt::OrSet;
 use keypact_ordering::clock::DotContext;
 use keypact_protocol::*;
-use keypact_replication::gossip::{Config, Gossip, Message, Record, Timer, View};
+use keypact_replication::gossip::{Config, Gossip, Message, Timer, View};
+use keypact_simulator::CollectingSink;
 
 type Set = OrSet<Bytes>;
 const GROUP: GroupId = GroupId(1);
 const ROUNDS_MAX: u32 = 500;
 
-/// Takes what a replica says; its disk answers at once, and nobody is its parent.
-#[derive(Default)]
-struct Out {
-    lsn: Lsn,
-    sent: Vec<(NodeId, Message)>,
-}
-
-impl Sink<Gossip<Set>> for Out {
-    fn append(&mut self, _: Record) -> Lsn {
-        self.lsn = self.lsn.next();
-        self.lsn
-    }
-    fn send(&mut self, to: NodeId, message: Message) {
-        self.sent.push((to, message));
-    }
-    fn send_early(&mut self, to: NodeId, message: Message) {
-        self.sent.push((to, message));
-    }
-    fn reply(&mut self, _: Reply) {}
-    fn reply_early(&mut self, _: Reply) {}
-    fn deliver(&mut self, _: Delivery) {}
-    fn deliver_early(&mut self, _: Delivery) {}
-    fn set_timer(&mut self, _: Timer, _: u64) {}
-    fn cancel_timer(&mut self, _: Timer) {}
-    fn checkpoint(&mut self, _: Bytes) {}
-    fn drop_log_before(&mut self, _: Lsn) {}
-    fn snapshot_out(&mut self, _: SnapshotRead) {}
-    fn snapshot_in(&mut self, _: SnapshotChunk) {}
-}
+type Out = CollectingSink<Gossip<Set>>;
 
 struct Group {
     replicas: Vec<(Gossip<Set>, Out)>,
@@ -85,6 +58,9 @@ impl Group {
         replica.handle(input, context, out);
         replica.flush(context, out);
         replica.assert_invariants();
+        // Nobody is its parent.
+        out.delivered.clear();
+        out.replies.clear();
         let from = NodeId(at as u64 + 1);
         let sent: Vec<(NodeId, Message)> = out.sent.drain(..).collect();
         for (to, message) in sent {

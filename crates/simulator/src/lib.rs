@@ -17,6 +17,7 @@
 //! - [`Observer`] holds cluster-wide invariants, called after every step and for every message and answer.
 //! - [`Swarm`] is one seed's mix of sizes, speeds and faults, drawn within [`Limits`].
 //! - [`script`] runs interaction scripts: one story a file, commands in, effects out.
+//! - [`CollectingSink`] is for who drives a protocol by hand, in a unit test or a bench.
 //! - [`Scenario`], [`run_seed`], [`run_seeds`], [`Report`]: many worlds.
 
 //!
@@ -31,6 +32,7 @@
 mod agreement;
 mod clients;
 mod clock;
+mod collecting_sink;
 mod fault;
 mod kv;
 mod machine;
@@ -51,6 +53,7 @@ mod world;
 pub use agreement::Agreement;
 pub use clients::{ClientEffects, Clients, Tally};
 pub use clock::Clock;
+pub use collecting_sink::CollectingSink;
 pub use fault::{
     Costs, FaultCounts, FaultKind, FaultSet, Limits, MICROSECOND_NS, MILLISECOND_NS, SECOND_NS, Swarm,
 };

@@ -1,59 +1,13 @@
 //! What others say can't take a member beyond its limits: it refuses, counts that, and goes on.
 
-use keypact_protocol::{
-    Context, Delivery, Draft, Input, Refusal, Reply, Request, RequestId, Sink, SnapshotChunk, SnapshotRead,
-};
+use keypact_protocol::{Context, Draft, Input, Refusal, Reply, Request, RequestId};
+use keypact_simulator::CollectingSink;
 
-use super::super::{Jump, STREAMS_MAX, Timer, TooManyStreams};
+use super::super::{Jump, STREAMS_MAX, TooManyStreams};
 use super::*;
 use crate::clock::COUNTER_MAX;
 
-/// What a member did; everything is durable at once.
-#[derive(Default)]
-struct Seen {
-    lsn: u64,
-    replies: Vec<Reply>,
-    delivered: Vec<Delivery>,
-}
-
-impl Sink<Fifo> for Seen {
-    fn append(&mut self, _record: Record) -> Lsn {
-        self.lsn += 1;
-        Lsn(self.lsn)
-    }
-
-    fn send(&mut self, _to: NodeId, _message: Body) {}
-
-    fn send_early(&mut self, _to: NodeId, _message: Body) {}
-
-    fn reply(&mut self, reply: Reply) {
-        self.replies.push(reply);
-    }
-
-    fn reply_early(&mut self, reply: Reply) {
-        self.replies.push(reply);
-    }
-
-    fn deliver(&mut self, delivery: Delivery) {
-        self.delivered.push(delivery);
-    }
-
-    fn deliver_early(&mut self, delivery: Delivery) {
-        self.delivered.push(delivery);
-    }
-
-    fn set_timer(&mut self, _timer: Timer, _at_ns: u64) {}
-
-    fn cancel_timer(&mut self, _timer: Timer) {}
-
-    fn checkpoint(&mut self, _meta: Bytes) {}
-
-    fn drop_log_before(&mut self, _lsn: Lsn) {}
-
-    fn snapshot_out(&mut self, _read: SnapshotRead) {}
-
-    fn snapshot_in(&mut self, _chunk: SnapshotChunk) {}
-}
+type Seen = CollectingSink<Fifo>;
 
 const ME: NodeId = NodeId(1);
 const OTHER: NodeId = NodeId(2);
@@ -71,8 +25,8 @@ fn recovered(config: Config, records: Vec<Record>) -> (Fifo, Seen) {
     let mut recovery = Fifo::begin(config, None, 1).expect("nothing to read");
     let mut seen = Seen::default();
     for record in records {
-        seen.lsn += 1;
-        recovery.replay(Lsn(seen.lsn), record).expect("a log that was written");
+        seen.lsn = seen.lsn.next();
+        recovery.replay(seen.lsn, record).expect("a log that was written");
     }
     (recovery.finish(), seen)
 }
@@ -109,7 +63,7 @@ fn who_knows_all_streams_begins_no_other() {
         Envelope { dot: Dot::new(first_life(2), 1), after: VectorClock::new(), body: Bytes::new() };
     step(&mut member, &mut seen, says(Body::Data { envelopes: vec![envelope.clone()] }));
     assert_eq!((member.counters().refused, member.counters().dropped_full), (1, 1));
-    assert_eq!((member.index(), seen.delivered.len(), seen.lsn), (0, 0, 1), "nothing was written");
+    assert_eq!((member.index(), seen.delivered.len(), seen.lsn), (0, 0, Lsn(1)), "nothing was written");
     // With room for one stream it is taken by who comes first.
     let (mut member, mut seen) = who_knows(STREAMS_MAX - 1);
     assert_eq!(propose(&mut member, &mut seen), None);
@@ -144,7 +98,7 @@ fn nobody_begins_anew_beyond_the_limit() {
     let gone = Body::Gone { replica: first_life(10), counter: 1, holds };
     step(&mut member, &mut seen, says(gone.clone()));
     assert_eq!((member.counters().refused_streams, member.counters().jumps), (1, 0));
-    assert_eq!((member.delivered(), seen.lsn), (&streams(1_000, STREAMS_MAX - 1), 1), "nothing changed");
+    assert_eq!((member.delivered(), seen.lsn), (&streams(1_000, STREAMS_MAX - 1), Lsn(1)), "nothing changed");
     // One stream fewer, and both find room.
     let (mut member, mut seen) = who_knows(STREAMS_MAX - 2);
     step(&mut member, &mut seen, says(gone));

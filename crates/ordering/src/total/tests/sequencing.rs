@@ -4,68 +4,16 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use keypact_protocol::{
-    Context, Delivery, Draft, Input, Lsn, NodeId, Protocol, Recover, Reply, Request, RequestId, Sink,
-    SnapshotChunk, SnapshotRead,
-};
+use keypact_protocol::{Context, Draft, Input, NodeId, Protocol, Recover, Request, RequestId};
+use keypact_simulator::CollectingSink;
 use proptest::prelude::*;
 
 use super::said;
 use crate::total::sequencer::{
-    Body, CATALOG, Config, Entry, HardState, Message, Record, Role, Sequencer, Timer, Viewstamp,
+    Body, CATALOG, Config, Entry, HardState, Message, Record, Role, Sequencer, Viewstamp,
 };
 
-/// What a member did.
-#[derive(Default)]
-struct Seen {
-    lsn: u64,
-    sent: Vec<(NodeId, Message)>,
-    replies: Vec<Reply>,
-    delivered: Vec<u64>,
-}
-
-impl Sink<Sequencer> for Seen {
-    fn append(&mut self, _record: Record) -> Lsn {
-        self.lsn += 1;
-        Lsn(self.lsn)
-    }
-
-    fn send(&mut self, to: NodeId, message: Message) {
-        self.sent.push((to, message));
-    }
-
-    fn send_early(&mut self, to: NodeId, message: Message) {
-        self.sent.push((to, message));
-    }
-
-    fn reply(&mut self, reply: Reply) {
-        self.replies.push(reply);
-    }
-
-    fn reply_early(&mut self, reply: Reply) {
-        self.replies.push(reply);
-    }
-
-    fn deliver(&mut self, delivery: Delivery) {
-        self.delivered.push(delivery.index);
-    }
-
-    fn deliver_early(&mut self, delivery: Delivery) {
-        self.delivered.push(delivery.index);
-    }
-
-    fn set_timer(&mut self, _timer: Timer, _at_ns: u64) {}
-
-    fn cancel_timer(&mut self, _timer: Timer) {}
-
-    fn checkpoint(&mut self, _meta: Bytes) {}
-
-    fn drop_log_before(&mut self, _lsn: Lsn) {}
-
-    fn snapshot_out(&mut self, _read: SnapshotRead) {}
-
-    fn snapshot_in(&mut self, _chunk: SnapshotChunk) {}
-}
+type Seen = CollectingSink<Sequencer>;
 
 fn config() -> Config {
     Config::new(NodeId(1), (1..=3).map(NodeId).collect())
@@ -94,8 +42,8 @@ fn recovered(records: Vec<Record>) -> Result<(Sequencer, Seen), &'static str> {
     let mut recovery = Sequencer::begin(config(), None, 1).map_err(|error| error.what)?;
     let mut seen = Seen::default();
     for record in records {
-        seen.lsn += 1;
-        recovery.replay(Lsn(seen.lsn), record).map_err(|error| error.what)?;
+        seen.lsn = seen.lsn.next();
+        recovery.replay(seen.lsn, record).map_err(|error| error.what)?;
     }
     Ok((recovery.finish(), seen))
 }
@@ -124,18 +72,19 @@ fn a_log_that_makes_no_sense_is_refused() {
 fn a_sequencer_waits_for_a_majority() {
     let (mut member, mut seen) = recovered(vec![]).expect("nothing to refuse");
     hears(&mut member, &mut seen, CATALOG, 1, Body::Assign);
-    let written = Lsn(seen.lsn);
+    let written = seen.lsn;
     step(&mut member, &mut seen, Input::Durable(written));
     assert_eq!(member.role(), Role::Collecting);
     hears(&mut member, &mut seen, NodeId(2), 1, Body::Holds { last: Viewstamp::ZERO });
     assert_eq!((member.role(), member.last()), (Role::Sequencing, at(1, 1)));
     let command = Draft::copy_of(b"x");
     step(&mut member, &mut seen, Input::Request(Request::Propose { id: RequestId(4), command }));
-    let written = Lsn(seen.lsn);
+    let written = seen.lsn;
     step(&mut member, &mut seen, Input::Durable(written));
     assert_eq!((member.committed(), seen.delivered.len()), (0, 0), "one disk is no majority");
     hears(&mut member, &mut seen, NodeId(3), 1, Body::Accept { held: 2 });
-    assert_eq!((member.committed(), &seen.delivered[..]), (2, &[1, 2][..]));
+    let delivered: Vec<u64> = seen.delivered.iter().map(|delivery| delivery.index).collect();
+    assert_eq!((member.committed(), delivered), (2, vec![1, 2]));
     // A newer epoch ends it.
     hears(&mut member, &mut seen, NodeId(3), 2, Body::Collect);
     assert_eq!(member.role(), Role::Member);
@@ -196,7 +145,7 @@ proptest! {
         for (from, epoch, body, durable) in heard {
             hears(&mut member, &mut seen, NodeId(from), epoch, body);
             if durable {
-                let lsn = Lsn(seen.lsn);
+                let lsn = seen.lsn;
                 step(&mut member, &mut seen, Input::Durable(lsn));
             }
         }

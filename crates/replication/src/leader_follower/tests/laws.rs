@@ -3,49 +3,15 @@
 use alloc::collections::BTreeMap;
 
 use keypact_log::Tail;
-use keypact_protocol::{
-    Context, Delivery, Input, ReadLevel, Reply, Request, RequestId, Sink, SnapshotChunk, SnapshotRead,
-};
+use keypact_protocol::{Context, Input, ReadLevel, Reply, Request, RequestId};
+use keypact_simulator::CollectingSink;
 use proptest::prelude::*;
 
 use super::super::Timer;
 use super::super::epochs::{EPOCHS_MAX, Epochs};
 use super::*;
 
-/// What a member says; every disk answers at once.
-#[derive(Default)]
-struct Out {
-    lsn: u64,
-    sent: Vec<(NodeId, Message)>,
-    replies: Vec<Reply>,
-}
-
-impl Sink<LeaderFollower> for Out {
-    fn append(&mut self, _record: Record) -> Lsn {
-        self.lsn += 1;
-        Lsn(self.lsn)
-    }
-    fn send(&mut self, to: NodeId, message: Message) {
-        self.sent.push((to, message));
-    }
-    fn send_early(&mut self, to: NodeId, message: Message) {
-        self.sent.push((to, message));
-    }
-    fn reply(&mut self, reply: Reply) {
-        self.replies.push(reply);
-    }
-    fn reply_early(&mut self, reply: Reply) {
-        self.replies.push(reply);
-    }
-    fn deliver(&mut self, _delivery: Delivery) {}
-    fn deliver_early(&mut self, _delivery: Delivery) {}
-    fn set_timer(&mut self, _timer: Timer, _at_ns: u64) {}
-    fn cancel_timer(&mut self, _timer: Timer) {}
-    fn checkpoint(&mut self, _meta: Bytes) {}
-    fn drop_log_before(&mut self, _lsn: Lsn) {}
-    fn snapshot_out(&mut self, _read: SnapshotRead) {}
-    fn snapshot_in(&mut self, _chunk: SnapshotChunk) {}
-}
+type Out = CollectingSink<LeaderFollower>;
 
 /// A leader and a follower, each with a clock that began at another time, and what is on its way between them.
 struct Pair {
@@ -88,7 +54,7 @@ impl Pair {
         let (member, out) = &mut self.members[at];
         member.handle(input, context, out);
         member.flush(context, out);
-        member.handle(Input::Durable(Lsn(out.lsn)), context, out);
+        member.handle(Input::Durable(out.lsn), context, out);
         member.flush(context, out);
         member.assert_invariants();
         let from = NodeId(at as u64 + 1);
