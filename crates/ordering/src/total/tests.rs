@@ -2,6 +2,7 @@
 
 extern crate std;
 
+mod opening;
 mod sequencing;
 
 use alloc::collections::VecDeque;
