@@ -49,15 +49,22 @@ fn item() -> impl Strategy<Value = Item> {
 
 fn entries() -> impl Strategy<Value = (Viewstamp, Vec<Entry>)> {
     let each = prop::collection::vec((0..3_u64, any::<u32>(), body()), 0..5);
-    (1..9_u64, 1..99_u64, each).prop_map(|(epoch, position, each)| {
-        let prev = Viewstamp { epoch, position };
+    let at = (1..9_u64, 1..99_u64).prop_map(|(epoch, position)| Viewstamp { epoch, position });
+    // With what comes right behind nothing, and behind little, a log can begin.
+    let prev = prop_oneof![at, Just(Viewstamp::ZERO), Just(Viewstamp { epoch: 1, position: 1 })];
+    (prev, each).prop_map(|(prev, each)| {
         let mut at = prev;
         let next = |(rise, stamp, command): (u64, u32, Bytes)| {
-            at = Viewstamp { epoch: at.epoch + rise, position: at.position + 1 };
+            at = Viewstamp { epoch: (at.epoch + rise).max(1), position: at.position + 1 };
             Entry { at, stamp_ms: u64::from(stamp), command }
         };
         (prev, each.into_iter().map(next).collect())
     })
+}
+
+fn order() -> impl Strategy<Value = Body> {
+    let committed = prop_oneof![2 => Just(0), 1 => 0..99_u64];
+    (entries(), committed).prop_map(|((prev, entries), committed)| Body::Order { prev, entries, committed })
 }
 
 fn said() -> impl Strategy<Value = Body> {
@@ -72,11 +79,7 @@ fn said() -> impl Strategy<Value = Body> {
         (0..99_u64).prop_map(|after| Body::Fetch { after }),
         entries().prop_map(|(prev, entries)| Body::Fetched { prev, entries }),
         (0..99_u64).prop_map(|base| Body::Compacted { base }),
-        (entries(), 0..99_u64).prop_map(|((prev, entries), committed)| Body::Order {
-            prev,
-            entries,
-            committed
-        }),
+        order(),
         (0..99_u64).prop_map(|held| Body::Accept { held }),
         (0..99_u64).prop_map(|last| Body::Gap { last }),
         chunk.prop_map(|chunk| Body::Snapshot { chunk }),

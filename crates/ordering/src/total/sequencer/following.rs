@@ -6,7 +6,7 @@ use keypact_protocol::{NodeId, Sink};
 
 use super::{Body, Entry, Record, Sequencer, Viewstamp};
 
-/// Entries that contradict what a majority holds. Nothing was taken over.
+/// Entries that contradict what a majority holds, or what was said before. Nothing was taken over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Contradiction;
 
@@ -62,7 +62,9 @@ impl Sequencer {
         });
         let new: Vec<Entry> = new.collect();
         let Some(first) = new.first().map(|entry| entry.at) else { return Ok(end) };
-        if first.position <= self.committed || self.log.at(first.position - 1).is_none() {
+        // What was compared is as it is there: who says otherwise in the same epoch contradicts itself.
+        let settled = self.committed.max(self.agreed);
+        if first.position <= settled || self.log.at(first.position - 1).is_none() {
             self.counters.refused_contradictions += 1;
             return Err(Contradiction);
         }

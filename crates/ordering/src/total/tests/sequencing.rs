@@ -8,7 +8,7 @@ use keypact_protocol::{Context, Draft, Input, NodeId, Protocol, Recover, Request
 use keypact_simulator::CollectingSink;
 use proptest::prelude::*;
 
-use super::said;
+use super::{order, said};
 use crate::total::sequencer::{
     Body, CATALOG, Config, Entry, HardState, Message, Record, Role, Sequencer, Viewstamp,
 };
@@ -129,13 +129,28 @@ fn a_late_order_cuts_nothing_off() {
     assert_eq!((member.last(), member.counters().truncated), (at(2, 2), 2));
 }
 
+/// What was answered for stays, whatever the same sequencer says later.
+#[test]
+fn an_order_against_what_was_answered_is_refused() {
+    let (mut member, mut seen) = recovered(vec![]).expect("nothing to refuse");
+    let order = |entries| Body::Order { prev: at(0, 0), entries, committed: 0 };
+    hears(&mut member, &mut seen, NodeId(2), 2, order(vec![entry(1, 1), entry(1, 2)]));
+    hears(&mut member, &mut seen, NodeId(2), 2, order(vec![entry(2, 1)]));
+    assert_eq!((member.last(), member.counters().refused_contradictions), (at(1, 2), 1));
+}
+
+/// One member speaks more than the others, so that it says many things in one epoch.
+fn from() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => Just(2_u64), 2 => 0..4_u64]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Others may say what they like, as long as it can be decoded.
     #[test]
     fn nothing_said_makes_a_member_panic(
-        heard in prop::collection::vec((0..4_u64, 1..4_u64, said(), any::<bool>()), 0..60),
+        heard in prop::collection::vec((from(), 1..4_u64, prop_oneof![order(), said()], any::<bool>()), 0..60),
         assigned in any::<bool>(),
     ) {
         let (mut member, mut seen) = recovered(vec![]).expect("nothing to refuse");
