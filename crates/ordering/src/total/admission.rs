@@ -2,6 +2,7 @@
 //! what is slow to come, and a slow log must not be filled with that.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 use keypact_protocol::NodeId;
@@ -100,6 +101,15 @@ impl Admission {
         assert!(before.is_none_or(|(of, last)| of != session || last < counter), "each is proposed once");
     }
 
+    /// Drops a node's messages that wait in vain: others of them stood in the log meanwhile, or their session is over. They would take the
+    /// room of those that may still have their turn. O(messages of the node that wait).
+    fn drop_late(&mut self, node: NodeId, session: u64, next: u64) {
+        let all = Name { node, session: 0, counter: 0 }..=Name { node, session: u64::MAX, counter: u64::MAX };
+        let late = self.early.range(all).map(|(name, _)| *name);
+        let late: Vec<Name> = late.filter(|name| name.session != session || name.counter < next).collect();
+        late.iter().for_each(|name| drop(self.early.remove(name)));
+    }
+
     /// The next message of a session, if it came early.
     pub(super) fn take_next(
         &mut self,
@@ -109,6 +119,7 @@ impl Admission {
     ) -> Option<(u64, Bytes)> {
         let counter = self.reached(sessions, node, session)? + 1;
         assert!(counter > 0, "messages are counted from 1");
+        self.drop_late(node, session, counter);
         self.early.remove(&Name { node, session, counter }).map(|item| (counter, item))
     }
 }

@@ -145,12 +145,11 @@ impl Sender {
         self.waiting.drain(..passed).map(|waiting| waiting.id).collect()
     }
 
-    /// Nothing came for a while: what waits is submitted again. Whether anything waits.
-    pub(super) fn overdue(&mut self) -> bool {
+    /// Nothing came for a while: what waits is submitted again.
+    pub(super) fn overdue(&mut self) {
         if !core::mem::take(&mut self.progress) {
             (self.asked, self.submitted) = (false, 0);
         }
-        !self.waiting.is_empty()
     }
 
     /// What is to be submitted to this leader now, in batches of at most so many bytes. `present` is this node's open session.

@@ -227,9 +227,7 @@ impl Way {
                 }
             }
             Fate::Deliver => self.deliver(),
-            Fate::Silence => {
-                self.sender.overdue();
-            }
+            Fate::Silence => self.sender.overdue(),
             Fate::Change => {
                 self.leader += 1;
                 self.admission.clear();

@@ -1,4 +1,4 @@
-//! How a life of a sender comes to its session, when what it knows of the log is old.
+//! How a life of a sender comes to its session, when what it knows of the log is old; and what a leader keeps of what came too early.
 
 use super::super::sessions::Session;
 use super::*;
@@ -61,4 +61,31 @@ fn a_request_that_was_passed_over_opens_the_session() {
         panic!("the session is open")
     };
     assert_eq!((of, counter), (session, 5));
+}
+
+/// A leader has room for three messages that came before their turn. What stood in the log meanwhile, and what an older life left, gives it back.
+#[test]
+fn what_waits_in_vain_gives_up_its_room() {
+    let mut sessions = Sessions::default();
+    let mut admission = Admission::new(3);
+    let item = Bytes::from_static(b"item");
+    assert!(sessions.open(ME, 11, 0));
+    for counter in [3, 4] {
+        assert_eq!(admission.judge(&sessions, (ME, 11, counter), &item), Admitted::Early);
+    }
+    // All four come by another leader, and the next life begins.
+    (1..=4).for_each(|counter| assert_eq!(sessions.take(ME, 11, counter), Verdict::Next));
+    assert!(sessions.open(ME, 22, 11));
+    assert_eq!(admission.judge(&sessions, (ME, 22, 5), &item), Admitted::Next);
+    admission.proposed(ME, 22, 5);
+    assert_eq!(admission.take_next(&sessions, ME, 22), None);
+    for counter in [7, 8, 9] {
+        assert_eq!(admission.judge(&sessions, (ME, 22, counter), &item), Admitted::Early);
+    }
+    assert_eq!(admission.judge(&sessions, (ME, 22, 6), &item), Admitted::Next);
+    admission.proposed(ME, 22, 6);
+    for counter in [7, 8, 9] {
+        assert_eq!(admission.take_next(&sessions, ME, 22), Some((counter, item.clone())));
+        admission.proposed(ME, 22, counter);
+    }
 }
