@@ -19,8 +19,10 @@ mod world;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
+use keypact_simulator::{Report, Scenario, run_seeds};
 use serde::Serialize;
 
 pub use cap::{CapReport, CapRow, Side, cap};
@@ -47,6 +49,12 @@ impl Effort {
     /// The seeds.
     pub fn seeds(self) -> impl Iterator<Item = u64> {
         self.first_seed..self.first_seed.saturating_add(self.seeds)
+    }
+
+    /// Whole seeds of a scenario, with all its faults: so many for each of these. How many, and what came of them.
+    fn whole_seeds(self, scenario: &impl Scenario, for_each: u64) -> (u64, Report) {
+        let seeds = self.seeds.saturating_mul(for_each);
+        (seeds, run_seeds(scenario, self.first_seed, seeds, 1, |_| ControlFlow::Continue(())))
     }
 }
 

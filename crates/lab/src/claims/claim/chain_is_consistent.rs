@@ -1,9 +1,7 @@
 //! Claim 9.
 
-use std::ops::ControlFlow;
-
 use keypact_protocol::{NodeId, ReadLevel};
-use keypact_simulator::{KvAnswer, MICROSECOND_NS, MILLISECOND_NS, run_seeds};
+use keypact_simulator::{KvAnswer, MICROSECOND_NS, MILLISECOND_NS};
 
 use crate::claims::finding::{Control, Figure, Finding, Verdict};
 use crate::claims::load::{Aim, Ended, Load, Role, Sample, Task};
@@ -55,8 +53,7 @@ fn stale_reads(level: ReadLevel, seed: u64) -> (u64, u64) {
 }
 
 fn measure(effort: Effort) -> Finding {
-    let seeds = effort.seeds * RUNS;
-    let report = run_seeds(&ChainScenario, effort.first_seed, seeds, 1, |_| ControlFlow::Continue(()));
+    let (seeds, report) = effort.whole_seeds(&ChainScenario, RUNS);
     let sum = |level: ReadLevel| {
         let runs = effort.seeds().map(|seed| stale_reads(level, seed));
         runs.fold((0, 0), |sum, run| (sum.0 + run.0, sum.1 + run.1))

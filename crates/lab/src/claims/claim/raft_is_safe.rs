@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use keypact_protocol::NodeId;
-use keypact_simulator::{Loss, MILLISECOND_NS, SECOND_NS, run_seeds};
+use keypact_simulator::{Loss, MILLISECOND_NS, SECOND_NS};
 
 use crate::RaftScenario;
 use crate::claims::finding::{Control, Figure, Finding, Verdict};
@@ -84,10 +84,7 @@ fn measure(effort: Effort) -> Finding {
         .seeds()
         .map(with_raft)
         .fold((0, 0, 0), |sum, run| (sum.0 + run.0, sum.1 + run.1, sum.2 + run.2));
-    let seeds = effort.seeds * SCENARIO_SEEDS;
-    let report = run_seeds(&RaftScenario::default(), effort.first_seed, seeds, 1, |_| {
-        std::ops::ControlFlow::Continue(())
-    });
+    let (seeds, report) = effort.whole_seeds(&RaftScenario::default(), SCENARIO_SEEDS);
     let violations = report.failures.len();
     let (control_acknowledged, control_lost) = sum(effort.seeds().map(with_leader_follower));
     Finding {

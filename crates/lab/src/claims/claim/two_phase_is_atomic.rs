@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use keypact_protocol::{GroupId, NodeId};
-use keypact_simulator::{Loss, MILLISECOND_NS, Random, SECOND_NS, run_seeds};
+use keypact_simulator::{Loss, MILLISECOND_NS, Random, SECOND_NS};
 
 use crate::claims::finding::{Control, Figure, Finding, Verdict};
 use crate::claims::transactions::{Errand, Group, Transactions, alone, world};
@@ -60,10 +60,7 @@ fn measure(effort: Effort) -> Finding {
         runs.fold((0, 0), |sum, run| (sum.0 + run.0, sum.1 + run.1))
     };
     let ((elements, torn), (control_elements, control_torn)) = (sum(false), sum(true));
-    let seeds = effort.seeds * SCENARIO_SEEDS;
-    let report = run_seeds(&TwoPhaseCommitScenario, effort.first_seed, seeds, 1, |_| {
-        std::ops::ControlFlow::Continue(())
-    });
+    let (seeds, report) = effort.whole_seeds(&TwoPhaseCommitScenario, SCENARIO_SEEDS);
     let violations = report.failures.len();
     Finding {
         verdict: Verdict::of(elements > 0 && torn == 0 && violations == 0),
