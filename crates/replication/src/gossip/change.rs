@@ -23,11 +23,16 @@ pub struct Writer {
 }
 
 /// A lattice that carries out commands. They are carried out where they are given, once; what travels is what they did.
+///
+/// Whatever changes something must be an event ([`Delta::events`](keypact_crdt::Delta::events)): by their events peers know what they lack. A
+/// [`keypact_crdt::LwwRegister`] by itself has none; under a key of an [`keypact_crdt::OrMap`] it has ([`keypact_crdt::Latest`]).
 pub trait Replicated: Lattice {
     /// Carries out a command as one mutation under the writer's name; returns its delta, empty if nothing changed.
     ///
     /// # Errors
     /// Why it can't be carried out. The state has not changed.
+    ///
+    /// [`super::Gossip`] panics if a delta that is not empty has no event.
     fn carry_out(&mut self, command: Bytes, writer: Writer) -> Result<Self::Delta, Refusal>;
 
     /// Begins anew with nothing: the replica re-enters under another identity. For types that keep something beside the state.

@@ -28,6 +28,11 @@ pub(super) struct Wait {
     until_ns: u64,
 }
 
+fn refuse<L: Replicated>(id: RequestId, why: Refusal, out: &mut impl Sink<Gossip<L>>) {
+    // Early: nothing was written, which no crash can make untrue.
+    out.reply_early(Reply::Refused { id, why });
+}
+
 impl<L: Replicated> Gossip<L> {
     pub(super) fn propose(
         &mut self,
@@ -39,8 +44,7 @@ impl<L: Replicated> Gossip<L> {
         let row = self.row().copied().filter(|row| self.serving && !row.draining);
         let Some(row) = row else {
             let why = self.elsewhere();
-            // Early, as below: nothing was written.
-            return out.reply_early(Reply::Refused { id, why });
+            return refuse(id, why, out);
         };
         let refusal = if command.command_len() > self.config.max_command_bytes {
             Some(Refusal::TooLarge)
@@ -48,13 +52,13 @@ impl<L: Replicated> Gossip<L> {
             (self.held.len() >= self.config.held_max).then_some(Refusal::Overloaded)
         };
         if let Some(why) = refusal {
-            return out.reply_early(Reply::Refused { id, why });
+            return refuse(id, why, out);
         }
         let stamp = self.clock.now(context.wall_ms);
         let writer = Writer { replica: row.replica, stamp, seed: self.pace.draw() };
         let delta = match self.state.carry_out(Bytes::copy_from_slice(command.command()), writer) {
             Ok(delta) => delta,
-            Err(why) => return out.reply_early(Reply::Refused { id, why }),
+            Err(why) => return refuse(id, why, out),
         };
         assert!(self.replica == Some(row.replica), "a replica counts under its own identity");
         self.counters.writes += 1;
@@ -63,6 +67,10 @@ impl<L: Replicated> Gossip<L> {
         delta.encode(&mut bytes);
         let (events, bytes) = (delta.events(), Bytes::from(bytes));
         assert!(events.spans().all(|span| span.replica == row.replica), "a command is one replica's event");
+        assert!(
+            events.is_empty() == delta.is_empty(),
+            "what changes something is an event: else nobody would lack it"
+        );
         assert!(events.is_empty() || !self.version.contains_all(&events), "an own event is new");
         self.version.merge(&events);
         assert!(self.version.contains_all(&events), "what was carried out was applied");
