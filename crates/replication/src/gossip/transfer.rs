@@ -32,7 +32,7 @@ use super::{Ask, Body, Gossip, Record};
 pub(super) struct Outgoing {
     transfer: u64,
     parts: Vec<Bytes>,
-    /// The part that was asked for last.
+    /// The part that was sent last.
     next: usize,
     /// What the peer has once it has taken it.
     claims: DotContext,
@@ -126,7 +126,14 @@ impl<L: Replicated> Gossip<L> {
         if outgoing.transfer != transfer || index as usize >= outgoing.parts.len() {
             return;
         }
-        outgoing.next = index as usize;
+        // A question asked twice is answered once. Were each doubled one answered, and each answer asked behind, none would die out and
+        // every doubling stay: they would fill the link (TFTP's sorcerer's apprentice: RFC 1123, 4.2.3.1). What is lost, a digest says again.
+        let (index, said) = (index as usize, outgoing.next);
+        let begins_anew = index == 0 && said > 0;
+        if index <= said && !begins_anew {
+            return;
+        }
+        outgoing.next = index;
         self.send_part(from, now_ns, out);
     }
 
