@@ -49,6 +49,10 @@ pub static CLAIMS: &[Claim] = &[
     claim::breaker::COOLS,
     claim::breaker::CLOSES,
     claim::breaker::REOPENS,
+    claim::fifo_over_reconnects::CLAIM,
+    claim::causal_inversions::CLAIM,
+    claim::one_order::CLAIM,
+    claim::order_costs::CLAIM,
     claim::under_a_cut::CLAIM,
 ];
 
@@ -74,16 +78,4 @@ pub static NOT_HERE: &[NotHere] = &[
         claim: "Peer-to-peer costs more network",
         why: "not measured yet; scenario `gossip` runs it",
     },
-    NotHere {
-        number: 49,
-        claim: "FIFO by sequence numbers holds across reconnects",
-        why: "not measured yet; scenario `fifo` checks it",
-    },
-    NotHere {
-        number: 50,
-        claim: "Causal order has no inversions",
-        why: "not measured yet; scenario `causal` checks it",
-    },
-    NotHere { number: 51, claim: "Total order is one order for all", why: "total order is not built yet" },
-    NotHere { number: 52, claim: "Stronger order costs latency", why: "total order is not built yet" },
 ];

@@ -7,6 +7,8 @@
 //! Simulated measurements run whole protocols on simulated nodes with a price for every input, message and byte (`COSTS` in `world.rs`); so ratios
 //! between two runs mean something, absolute figures do not. In-process measurements (nanoseconds of a lookup) run on this machine.
 
+mod bare;
+mod broadcasts;
 mod cap;
 mod claim;
 mod finding;

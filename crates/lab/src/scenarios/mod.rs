@@ -58,6 +58,7 @@ use range::RangeScenario;
 pub use retry::{RetryClients, RetryScenario};
 use ring::RingScenario;
 pub use seat::{Catalog, Seat, SeatConfig, SeatRecord, SeatRecovering, SeatTimer, Way, Wishes};
+pub(crate) use total::{Appointer, AppointerConfig, RaftLog};
 use total::{RaftKind, SequencerKind, TotalScenario};
 pub(crate) use two_phase_commit::{
     LedgerConfig, ListOperation, MachineConfig, MachineDisk, MachineProcess,

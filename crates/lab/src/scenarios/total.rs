@@ -21,8 +21,7 @@ use keypact_simulator::{
 use super::broadcast::{BroadcastClients, BroadcastWork, Inbox, Opened, Opens};
 use super::pace::let_laggards_catch_up;
 use super::seat::{Seat, SeatConfig};
-use appointer::Appointer;
-use appointer::AppointerConfig;
+pub(crate) use appointer::{Appointer, AppointerConfig};
 use recorder::Recorder;
 
 /// As [`super::Enveloped`], delivered by all in one order.

@@ -1,10 +1,12 @@
 //! A file for each claim, or for a few that are measured together.
 
 pub(super) mod breaker;
+pub(super) mod causal_inversions;
 pub(super) mod chain_is_consistent;
 pub(super) mod chain_writes_slow;
 pub(super) mod crdts_commute;
 pub(super) mod crdts_resolve;
+pub(super) mod fifo_over_reconnects;
 pub(super) mod hash_is_even;
 pub(super) mod head_change;
 pub(super) mod head_failure;
@@ -12,6 +14,8 @@ pub(super) mod joins;
 pub(super) mod lag_grows;
 pub(super) mod last_write_counter;
 pub(super) mod majority_is_safe;
+pub(super) mod one_order;
+pub(super) mod order_costs;
 pub(super) mod raft_is_live;
 pub(super) mod raft_is_safe;
 pub(super) mod range_hotspots;
