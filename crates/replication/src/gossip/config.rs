@@ -50,7 +50,7 @@ pub struct Config {
     pub acks: usize,
     /// A write that waits for acknowledgements for so long is answered as uncertain, milliseconds.
     pub ack_timeout_ms: u64,
-    /// The most changes that wait behind an unacknowledged one.
+    /// The most changes that wait behind an unacknowledged one. Own writes are refused once half of it is taken.
     pub held_max: usize,
     /// The longest command, bytes.
     pub max_command_bytes: usize,

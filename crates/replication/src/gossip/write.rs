@@ -49,7 +49,8 @@ impl<L: Replicated> Gossip<L> {
         let refusal = if command.command_len() > self.config.max_command_bytes {
             Some(Refusal::TooLarge)
         } else {
-            (self.held.len() >= self.config.held_max).then_some(Refusal::Overloaded)
+            // The other half is for what peers wrote. Were replicas full of own writes, each would wait for the others to take them.
+            (self.held.len() >= self.config.held_max.div_ceil(2)).then_some(Refusal::Overloaded)
         };
         if let Some(why) = refusal {
             return refuse(id, why, out);
