@@ -5,6 +5,7 @@
 //! DIR/node-1/node.log       what the process says (written by `up`)
 //! DIR/node-1/data/          identity, log, checkpoints: the server's
 //! DIR/removed-node-1-life-1 what is left of a node that was removed
+//! DIR/lost-node-1-life-1    what was left of a folder that lost its identity
 //! ```
 
 use std::fs;
@@ -35,6 +36,11 @@ impl Place {
     /// Its configuration file.
     pub(crate) fn config(&self) -> PathBuf {
         self.folder.join(CONFIG)
+    }
+
+    /// Whether its identity is gone, and with it all that its folder was worth. What can't be looked at now is not gone.
+    pub(crate) fn is_lost(&self) -> bool {
+        is_lost(&self.folder)
     }
 
     /// What its process says.
@@ -162,6 +168,10 @@ pub(crate) fn open(folder: &Path) -> Result<Vec<Place>, Failure> {
     Ok(places)
 }
 
+fn is_lost(folder: &Path) -> bool {
+    matches!(folder.join("data").join("identity").try_exists(), Ok(false))
+}
+
 /// `node-N`.
 fn folder_name(id: u64) -> String {
     format!("node-{id}")
@@ -186,8 +196,16 @@ pub(crate) fn node_folders(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 
 /// Where a removed node's folder goes, so that nobody starts it again.
 pub(crate) fn removed_folder(place: &Place) -> PathBuf {
+    aside(place, REMOVED)
+}
+
+/// A name of this kind that nothing has yet.
+fn aside(place: &Place, kind: &str) -> PathBuf {
     let Member { id, incarnation, .. } = &place.member;
-    place.folder.with_file_name(format!("{REMOVED}{id}-life-{incarnation}"))
+    let name = format!("{kind}{id}-life-{incarnation}");
+    let numbered = (2_u64..).map(|number| place.folder.with_file_name(format!("{name}-{number}")));
+    let mut names = std::iter::once(place.folder.with_file_name(&name)).chain(numbered);
+    names.find(|path| !path.exists()).expect("a folder has fewer entries than there are numbers")
 }
 
 /// What is left of a folder that lost its identity is worth nothing to the node; it is kept beside, for who wants to look.
@@ -196,9 +214,7 @@ pub(crate) fn put_remains_aside(place: &Place) -> Result<(), Failure> {
     if !data.exists() {
         return Ok(());
     }
-    let Member { id, incarnation, .. } = &place.member;
-    let aside = place.folder.with_file_name(format!("lost-node-{id}-life-{incarnation}"));
-    fs::rename(&data, &aside)
+    fs::rename(&data, aside(place, LOST))
         .map_err(|error| Failure::cannot(format!("cannot put {} aside: {error}", data.display())))
 }
 
@@ -209,6 +225,7 @@ fn was_removed(folder: &Path, id: u64) -> bool {
 }
 
 const REMOVED: &str = "removed-node-";
+const LOST: &str = "lost-node-";
 
 /// Makes the folder of a node that joins, or comes back with an empty one: under a temporary name first, which [`Furnished::settle`] changes.
 ///

@@ -142,7 +142,7 @@ impl Fleet {
     /// Starts a node's process.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The system refuses; then nothing runs.
     pub(crate) fn start(&mut self, index: usize) -> Result<u32, Failure> {
         let slot = &mut self.slots[index];
         assert!(slot.child.is_none(), "node {} runs already", slot.place.member.id);
@@ -155,7 +155,13 @@ impl Fleet {
         let child = command.spawn().map_err(cannot)?;
         let pid = child.id();
         slot.child = Some(child);
-        self.watch(index, pid).map_err(cannot)?;
+        if let Err(error) = self.watch(index, pid) {
+            // Nobody would hear of its end.
+            let mut child = self.slots[index].child.take().expect("just put there");
+            let ended = child.kill().and_then(|()| child.wait());
+            assert!(ended.is_ok(), "a child that was not reaped can be killed: {ended:?}");
+            return Err(cannot(error));
+        }
         Ok(pid)
     }
 

@@ -202,10 +202,15 @@ impl Asking {
     /// Asks several nodes at the same time; answers in the order of the addresses.
     pub(crate) fn ask_all(&self, addresses: &[String]) -> Vec<Result<Answer, String>> {
         thread::scope(|scope| {
-            let asked: Vec<_> =
-                addresses.iter().map(|address| scope.spawn(move || self.ask(address))).collect();
-            let told = |thread: thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|_| Err(String::from("asking it failed, which is a bug")))
+            let asked: Vec<_> = addresses
+                .iter()
+                .map(|address| thread::Builder::new().spawn_scoped(scope, move || self.ask(address)))
+                .collect();
+            let told = |thread: std::io::Result<thread::ScopedJoinHandle<'_, _>>| match thread {
+                Ok(thread) => {
+                    thread.join().unwrap_or_else(|_| Err(String::from("asking it failed, which is a bug")))
+                }
+                Err(error) => Err(format!("no thread to ask it: {error}")),
             };
             asked.into_iter().map(told).collect()
         })

@@ -192,6 +192,31 @@ fn without_restart_a_killed_node_stays_down() {
     up.stop();
 }
 
+/// A node that can't be started for a while, its log being in the way here, is tried again and again, and takes nobody else with it.
+#[test]
+fn a_node_that_can_not_be_started_now_is_started_later() {
+    let folder = Folder::new("later");
+    let up = Up::start(&folder.path("data"), free_port(), &[]);
+    let log = folder.path("data").join("node-2/node.log");
+    std::fs::remove_file(&log).unwrap();
+    std::fs::create_dir(&log).unwrap();
+    signal(up.pid(1), rustix::process::Signal::KILL);
+    let mut client = up.connect(0);
+    let began = Instant::now();
+    while began.elapsed() < std::time::Duration::from_secs(1) {
+        eventually("the others serve", || client.call(&[b"SET", b"k", b"v"]).ok() == Some(Value::ok()));
+    }
+    std::fs::remove_dir(&log).unwrap();
+    eventually("all are alive again", || {
+        up.status(0).is_some_and(|status| {
+            status["nodes"].as_array().unwrap().iter().all(|node| node["alive"] == true)
+        })
+    });
+    let said = up.stop();
+    let failed = said.matches("cannot start node 2").count();
+    assert!(failed >= 2 && said.contains("starting it again in 200 ms"), "{failed}: {said}");
+}
+
 /// A taken port is named with its use, before anything is made.
 #[test]
 fn a_taken_port_is_refused_before_anything_starts() {

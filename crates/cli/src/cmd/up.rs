@@ -172,6 +172,11 @@ impl Up {
     }
 }
 
+/// The answer of whoever knows the most recent catalog.
+fn newest_catalog(answers: &[Answer]) -> Option<&Answer> {
+    answers.iter().max_by_key(|answer| answer.group("catalog").map_or(0, |group| group.applied))
+}
+
 /// A node that serves.
 #[derive(Serialize)]
 struct Started<'a> {
