@@ -4,6 +4,7 @@
 //! DIR/node-1/keypact.toml   configuration, for people
 //! DIR/node-1/node.log       what the process says (written by `up`)
 //! DIR/node-1/data/          identity, log, checkpoints: the server's
+//! DIR/lives                 which lives of which nodes' folders were made here, so that none comes twice
 //! DIR/removed-node-1-life-1 what is left of a node that was removed
 //! DIR/lost-node-1-life-1    what was left of a folder that lost its identity
 //! ```
@@ -19,9 +20,14 @@ use keypact_server::Identity;
 use crate::config::Template;
 use crate::failure::Failure;
 
+#[cfg(test)]
+mod tests;
+
 /// Where folders are made before they get their names, so that a cluster is formed as a whole or not at all.
 const FORMING: &str = "forming";
 const CONFIG: &str = "keypact.toml";
+/// Lines `node life`, one for each folder that was made here; written before the folder is.
+const LIVES: &str = "lives";
 
 /// One node's place.
 #[derive(Clone, Debug)]
@@ -82,6 +88,7 @@ pub(crate) fn form(folder: &Path, plan: &Plan<'_>) -> Result<Vec<Place>, Failure
         |path: &Path, error: io::Error| Failure::cannot(format!("cannot write {}: {error}", path.display()));
     let forming = folder.join(FORMING);
     private_folder(&forming).map_err(|error| failed(&forming, error))?;
+    note_lives(folder, plan.members)?;
     let mut places = Vec::with_capacity(plan.members.len());
     for identity in Identity::of_new_cluster(plan.name, plan.members) {
         let member = plan.members.iter().find(|member| member.id == identity.node);
@@ -123,11 +130,19 @@ fn private_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
+/// What a cluster's folder holds.
+pub(crate) struct Found {
+    /// The nodes whose folders are there, by id.
+    pub(crate) places: Vec<Place>,
+    /// Founders whose folders are missing, and that were not removed, under the last life of which a folder was made here.
+    pub(crate) missing: Vec<Place>,
+}
+
 /// The cluster in this folder.
 ///
 /// # Errors
-/// The folder holds something else, or not all of the cluster; a node in it is running, damaged or of another format.
-pub(crate) fn open(folder: &Path) -> Result<Vec<Place>, Failure> {
+/// The folder holds something else; a node in it is running, damaged or of another format; of a missing one the lives are not known.
+pub(crate) fn open(folder: &Path) -> Result<Found, Failure> {
     assert!(!REMOVED.starts_with("node-"), "what was removed is not taken for a node");
     let shown = folder.display();
     if folder.join(FORMING).exists() {
@@ -137,7 +152,7 @@ pub(crate) fn open(folder: &Path) -> Result<Vec<Place>, Failure> {
     }
     let mut places = Vec::new();
     let mut founders: Vec<Member> = Vec::new();
-    for folder in node_folders(folder)? {
+    for folder in node_folders(folder)?.into_iter().filter(|folder| !is_lost(folder)) {
         let found = identity(&folder)?;
         let member = found.me().clone();
         if folder.file_name() != Some(folder_name(member.id).as_ref()) {
@@ -152,20 +167,80 @@ pub(crate) fn open(folder: &Path) -> Result<Vec<Place>, Failure> {
         }
         places.push(Place { member, folder });
     }
+    if places.is_empty() && folder.join(LIVES).exists() {
+        return Err(Failure::cannot(format!(
+            "{shown} held a cluster, and no node's folder is left in it: put the folders back as their nodes left them, or delete {shown} to begin anew without its data"
+        )));
+    }
     if places.is_empty() {
         return Err(Failure::cannot(format!(
             "{shown} is not empty, and not made by `keypact up`: choose another folder with --dir"
         )));
     }
     places.sort_by_key(|place| place.member.id);
-    let missing = founders.iter().find(|founder| !places.iter().any(|place| place.member.id == founder.id));
-    if let Some(missing) = missing.filter(|founder| !was_removed(folder, founder.id)) {
-        return Err(Failure::cannot(format!(
-            "{} is missing: restore it, or delete {shown} to begin anew without its data",
-            folder.join(folder_name(missing.id)).display()
-        )));
+    founders.sort_by_key(|founder| founder.id);
+    founders.dedup_by_key(|founder| founder.id);
+    let here = |founder: &Member| places.iter().any(|place| place.member.id == founder.id);
+    let lost = founders.into_iter().filter(|founder| !here(founder) && !was_removed(folder, founder.id));
+    let missing = lost.map(|founder| missing_place(folder, founder)).collect::<Result<_, _>>()?;
+    Ok(Found { places, missing })
+}
+
+/// The place of a founder whose folder is missing. Under which lives it was there must be known: a life that comes twice forgets its votes.
+fn missing_place(cluster: &Path, founder: Member) -> Result<Place, Failure> {
+    let folder = cluster.join(folder_name(founder.id));
+    match last_life(cluster, founder.id)? {
+        Some(incarnation) if incarnation >= founder.incarnation => {
+            Ok(Place { member: Member { incarnation, ..founder }, folder })
+        }
+        _ => Err(Failure::cannot(format!(
+            "{} is missing, and {} does not tell its lives. Put back the folder as its node left it, never an older copy: that has forgotten \
+             votes and writes it confirmed. If it is lost, start the other nodes (keypact serve --config node-N/keypact.toml), then: \
+             keypact node remove {}",
+            folder.display(),
+            cluster.join(LIVES).display(),
+            founder.id
+        ))),
     }
-    Ok(places)
+}
+
+/// Writes down that these lives are used. Durable when it returns.
+fn note_lives(cluster: &Path, members: &[Member]) -> Result<(), Failure> {
+    let path = cluster.join(LIVES);
+    let mut lines: String =
+        members.iter().map(|member| format!("{} {}\n", member.id, member.incarnation)).collect();
+    if fs::read(&path).is_ok_and(|before| before.last().is_some_and(|byte| *byte != b'\n')) {
+        // What was torn must not make this one unreadable, too.
+        lines.insert(0, '\n');
+    }
+    let opened = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+    let written = opened.and_then(|mut file| {
+        io::Write::write_all(&mut file, lines.as_bytes())?;
+        file.sync_all()?;
+        fs::File::open(cluster)?.sync_all()
+    });
+    written.map_err(|error| Failure::cannot(format!("cannot write {}: {error}", path.display())))
+}
+
+/// The last life of a node of which a folder was made here, if that is known.
+fn last_life(cluster: &Path, id: u64) -> Result<Option<u64>, Failure> {
+    let path = cluster.join(LIVES);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::cannot(format!("cannot read {}: {error}", path.display()))),
+    };
+    let mut last = None;
+    for line in text.lines() {
+        let numbers =
+            line.split_once(' ').and_then(|(node, life)| Some((node.parse().ok()?, life.parse().ok()?)));
+        // The folder of a line that was torn was never made.
+        let Some((node, life)): Option<(u64, u64)> = numbers else { continue };
+        if node == id {
+            last = last.max(Some(life));
+        }
+    }
+    Ok(last)
 }
 
 fn is_lost(folder: &Path) -> bool {
@@ -247,6 +322,7 @@ pub(crate) fn furnish(model: &Path, member: &Member, contacts: &[Member]) -> Res
         fs::remove_dir_all(&making).map_err(|error| failed(&making, error))?;
     }
     private_folder(&making.join("data")).map_err(|error| failed(&making, error))?;
+    note_lives(model.parent().unwrap_or(Path::new(".")), std::slice::from_ref(member))?;
     keypact_server::init(&making.join("data"), &known.of_joining(member, contacts))
         .map_err(Failure::cannot)?;
     write_private(&making.join(CONFIG), &config_for(&text, member)?)?;

@@ -86,7 +86,8 @@ impl Fleet {
         assert!(!places.is_empty(), "a cluster has nodes");
         let program = std::env::current_exe()
             .map_err(|error| Failure::cannot(format!("cannot find this program itself: {error}")))?;
-        let password = config::load(&places[0].config())?.settings.password;
+        let model = places.iter().find(|place| place.config().is_file()).unwrap_or(&places[0]);
+        let password = config::load(&model.config())?.settings.password;
         let asking = Asking { password, patience: Duration::from_secs(1) };
         let slots = places.into_iter().map(Slot::new).collect();
         Ok(Fleet { program, slots, events, asking })
@@ -201,12 +202,14 @@ impl Fleet {
         child.kill().map_err(|error| Failure::cannot(format!("cannot kill process {}: {error}", child.id())))
     }
 
-    /// Waits until all nodes serve, and returns their answers.
+    /// Waits until all nodes that were started serve, and returns their answers.
     ///
     /// # Errors
     /// One ended, which is told with the end of its log; it takes too long; a signal came.
     pub(crate) fn wait_until_serving(&mut self, events: &Receiver<Event>) -> Result<Vec<Answer>, Failure> {
-        let addresses: Vec<String> = self.places().map(|place| place.member.resp.clone()).collect();
+        let started: Vec<usize> = (0..self.slots.len()).filter(|at| self.pid(*at).is_some()).collect();
+        let places: Vec<Place> = started.iter().map(|at| self.place(*at).clone()).collect();
+        let addresses: Vec<String> = places.iter().map(|place| place.member.resp.clone()).collect();
         let deadline = Instant::now() + START_LIMIT;
         loop {
             match events.recv_timeout(ASK_EVERY) {
@@ -221,22 +224,22 @@ impl Fleet {
             }
             let answers = self.asking.ask_all(&addresses);
             // Who was removed while it was down serves no more, and may not have been told.
-            let removed = |place: &Place| {
+            let removed = |place: &&Place| {
                 let Member { id, incarnation, .. } = place.member;
                 answers.iter().flatten().any(|answer| answer.is_gone(id, incarnation))
             };
-            let here = self.places().zip(&answers).filter(|(place, _)| !removed(place));
+            let here = places.iter().zip(&answers).filter(|(place, _)| !removed(place));
             if all_serve(&here.map(|(_, answer)| answer.clone()).collect::<Vec<_>>()) {
                 return Ok(answers.into_iter().flatten().collect());
             }
             if Instant::now() > deadline {
-                return Err(self.not_in_time(&answers));
+                return Err(Fleet::not_in_time(&places, &answers));
             }
         }
     }
 
-    fn not_in_time(&self, answers: &[Result<Answer, String>]) -> Failure {
-        let said = self.places().zip(answers).map(|(place, answer)| {
+    fn not_in_time(places: &[Place], answers: &[Result<Answer, String>]) -> Failure {
+        let said = places.iter().zip(answers).map(|(place, answer)| {
             let said = match answer {
                 Ok(answer) => format!("{} without an agreed leader", answer.role().unwrap_or("unknown")),
                 Err(error) => error.clone(),

@@ -164,6 +164,57 @@ fn a_lost_folder_ends_in_three_healthy_nodes() {
     up.stop();
 }
 
+/// A founder's folder is deleted while nothing runs, twice, the second time with what was put aside of the first in the way; then an added
+/// node's. The others start, and each founder comes back under a life that was never there; of the added node it is said that it is missing.
+#[test]
+fn a_folder_that_is_missing_at_the_start_comes_back_under_its_next_life() {
+    let folder = Folder::new("missing");
+    let dir = folder.path("data");
+    let up = Up::start(&dir, free_port(), &[]);
+    let port = up.port;
+    let mut client = up.connect(0);
+    eventually("it is written", || client.call(&[b"SET", b"k", b"v"]).ok() == Some(Value::ok()));
+    up.stop();
+    for (life, left) in [(2, false), (3, true)] {
+        let gone = dir.join("node-2");
+        if left {
+            // Its data is all that is lost, but for a log without an identity.
+            for name in ["identity", "format"] {
+                fs::remove_file(gone.join("data").join(name)).expect("it is there");
+            }
+            fs::create_dir_all(dir.join("lost-node-2-life-2/x")).expect("it can be made");
+        } else {
+            fs::remove_dir_all(&gone).expect("the folder is there");
+        }
+        let mut up = Up::start(&dir, port, &[]);
+        up.port = port;
+        let expected = [(1, 1), (2, life), (3, 1)];
+        eventually("three healthy nodes", || {
+            list(&up, &dir, 0).is_some_and(|list| is_made_of(&list, &expected))
+        });
+        let mut client = up.connect(1);
+        eventually("it has the data", || client.call(&[b"GET", b"k"]).ok() == Some(bulk("v")));
+        let said = up.stop();
+        assert!(said.contains(&format!("with an empty folder, as life {life} of it")), "{said}");
+        assert_eq!(dir.join("lost-node-2-life-2-2").is_dir(), left, "{said}");
+    }
+
+    let mut up = Up::start(&dir, port, &[]);
+    up.port = port;
+    let added = node(&up, &dir, 0, &["add"]);
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    up.stop();
+    fs::remove_dir_all(dir.join("node-4")).expect("the folder is there");
+    let mut up = Up::start(&dir, port, &[]);
+    up.port = port;
+    // It is said a while later: a folder may come.
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    let removed = node(&up, &dir, 0, &["remove", "4"]);
+    assert!(removed.status.success(), "{}", text(&removed.stderr));
+    let said = up.stop();
+    assert!(said.contains("node 4") && said.contains("has no folder in"), "{said}");
+}
+
 /// The clients' port of node 1 in a cluster's folder.
 fn up_port(dir: &Path) -> u16 {
     let text = fs::read_to_string(dir.join("node-1/keypact.toml")).expect("node 1 has its file");

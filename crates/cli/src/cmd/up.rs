@@ -7,7 +7,7 @@ use clap::Args;
 use keypact_node::Reads;
 use serde::Serialize;
 
-use crate::cluster::{self, Place, Plan};
+use crate::cluster::{self, Found, Place, Plan};
 use crate::cmd::init::parse_reads;
 use crate::failure::Failure;
 use crate::fleet::{Event, Fleet};
@@ -29,6 +29,11 @@ The first start forms the cluster in the folder; later starts go on with its dat
 Peers listen 100 above the clients' port, the admin HTTP 200 above. Ctrl-C stops all nodes cleanly.
 A node whose folder is lost gets an empty one, and gets everything from the others before it votes again. `keypact node` adds and removes.
 With KEYPACT_PASSWORD set, clients must say that password.";
+
+/// Said when those that are left do not serve.
+const TOO_FEW: &str = "
+The nodes whose folders are left may be too few to decide anything. Put back the missing folders as their nodes left them, and never an
+older copy: that has forgotten votes and writes it confirmed. If too many are lost for good, delete the folder to begin anew without data.";
 
 const PORT: u16 = 7001;
 const NODES: u16 = 3;
@@ -65,16 +70,26 @@ impl Up {
             // Nobody listens once the command has ended by itself.
             let _ = signals.send(Event::Signal(name));
         })?;
-        let places = self.prepare()?;
+        let Found { mut places, missing } = self.prepare()?;
+        let absent: Vec<u64> = missing.iter().map(|place| place.member.id).collect();
+        places.extend(missing);
+        places.sort_by_key(|place| place.member.id);
         let mut fleet = Fleet::new(places, sender)?;
         let nodes = fleet.places().len();
         for index in 0..nodes {
-            fleet.start(index)?;
+            if absent.contains(&fleet.place(index).member.id) {
+                self.say_absent(fleet.place(index));
+            } else {
+                fleet.start(index)?;
+            }
         }
         let answers = match fleet.wait_until_serving(&events) {
             Ok(answers) => answers,
-            Err(failure) => {
+            Err(mut failure) => {
                 fleet.stop(&events);
+                if !absent.is_empty() && failure.code != Failure::interrupted().code {
+                    failure.text.push_str(TOO_FEW);
+                }
                 return Err(failure);
             }
         };
@@ -89,25 +104,37 @@ impl Up {
         Ok(())
     }
 
+    /// A founder's folder is missing.
+    fn say_absent(&self, place: &Place) {
+        let then = match self.no_restart {
+            true => "with --no-restart it stays down",
+            false => "it gets an empty one once the others serve",
+        };
+        note(format!("node {}: {} is missing; {then}", place.member.id, place.folder.display()));
+    }
+
     /// The nodes' folders, made if nothing is there; and nothing is made if a port is taken.
-    fn prepare(&self) -> Result<Vec<Place>, Failure> {
+    fn prepare(&self) -> Result<Found, Failure> {
         if cluster::is_empty(&self.dir)? {
             let members =
                 ports::members("127.0.0.1", self.port.unwrap_or(PORT), self.nodes.unwrap_or(NODES))?;
             ports::check_free(&members, "Stop what uses it, or choose other ports with --port.")?;
             let reads = self.reads.unwrap_or(Reads::Lease);
             let plan = Plan { name: "keypact", members: &members, reads, password: None };
-            return cluster::form(&self.dir, &plan);
+            return Ok(Found { places: cluster::form(&self.dir, &plan)?, missing: Vec::new() });
         }
-        let places = cluster::open(&self.dir)?;
+        let found = cluster::open(&self.dir)?;
+        let mut places: Vec<&Place> = found.places.iter().chain(&found.missing).collect();
+        places.sort_by_key(|place| place.member.id);
         self.fits(&places)?;
+        // Of a missing folder too: its node may run yet, on files that have lost their names.
         let members: Vec<_> = places.iter().map(|place| place.member.clone()).collect();
         ports::check_free(&members, "Stop what uses it: the cluster in this folder keeps its ports.")?;
-        Ok(places)
+        Ok(found)
     }
 
     /// What was asked for must be what the folder holds.
-    fn fits(&self, places: &[Place]) -> Result<(), Failure> {
+    fn fits(&self, places: &[&Place]) -> Result<(), Failure> {
         let shown = self.dir.display();
         if let Some(nodes) = self.nodes.filter(|nodes| usize::from(*nodes) != places.len()) {
             return Err(Failure::cannot(format!(
