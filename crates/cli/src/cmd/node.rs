@@ -16,6 +16,8 @@ use crate::ports;
 use crate::probe::Asking;
 use view::{GROUPS, Standing, View};
 
+#[cfg(test)]
+mod tests;
 mod view;
 
 const AFTER: &str = "\
@@ -27,7 +29,7 @@ Examples:
 
 A node that comes gets everything as a learner first, and votes once it has caught up; `add` shows how far it is.
 Exit codes: 0 done; 1 refused (quorum would be lost, a member already, no member, not caught up), nothing has changed;
-2 it could not be done, or takes longer than --patience: `keypact node list` shows how it stands.";
+2 it could not be done, takes longer than --patience, or whether it was done is not known: `keypact node list` shows how it stands.";
 
 const ADD_AFTER: &str = "\
 Examples:
@@ -160,9 +162,41 @@ enum Told {
     Done,
     /// It is not the leader, or can't do it now: ask again.
     Later(String),
-    /// The connection broke before the answer: asked again, it says whether it was done.
+    /// The connection broke before the answer.
     Perhaps(String),
     Refused(String),
+}
+
+/// An order that nobody confirmed.
+struct Undone {
+    /// What was said last. If it is a refusal, it may be one of an order that was asked twice.
+    failure: Failure,
+    /// Whether it may have been written down all the same: a connection broke before the answer.
+    perhaps: bool,
+}
+
+impl Undone {
+    /// What is told of an order of which nothing else is known: what was asked `before` counts too.
+    fn told(self, before: bool) -> Failure {
+        let Undone { failure: Failure { code, text }, perhaps } = self;
+        match perhaps || before {
+            true => Failure::cannot(format!(
+                "{text}; whether it was written down before is not known: `keypact node list` shows it"
+            )),
+            // A refusal says by its exit code that nothing has changed.
+            false if code == 1 => Failure { code, text },
+            false => Failure { code, text: format!("{text}; nothing has changed") },
+        }
+    }
+}
+
+/// What is told of an order that was taken, perhaps, and that the catalog does not show in time.
+fn not_seen(undone: Option<Undone>) -> Failure {
+    let undone = undone.unwrap_or_else(|| Undone {
+        failure: Failure::cannot("the leader took the order, and no node shows it yet"),
+        perhaps: true,
+    });
+    undone.told(true)
 }
 
 impl Target {
@@ -180,24 +214,26 @@ impl Target {
     ///
     /// # Errors
     /// It refuses; there is no leader in time.
-    fn order(&self, group: &str, order: &[&str], deadline: Instant) -> Result<(), Failure> {
+    fn order(&self, group: &str, order: &[&str], deadline: Instant) -> Result<(), Undone> {
         let (mut last, mut perhaps) = (String::from("no leader is known"), false);
         loop {
-            let view = self.view()?;
+            let view = match self.view() {
+                Ok(view) => view,
+                Err(failure) => return Err(Undone { failure, perhaps }),
+            };
             if let Some(leader) = view.leader(group) {
                 match self.tell(leader, order) {
                     Told::Done => return Ok(()),
-                    Told::Refused(why) => return Err(Failure::wrong(format!("refused: {why}"))),
+                    Told::Refused(why) => {
+                        return Err(Undone { failure: Failure::wrong(format!("refused: {why}")), perhaps });
+                    }
                     Told::Later(why) => last = why,
                     Told::Perhaps(why) => (last, perhaps) = (why, true),
                 }
             }
             if Instant::now() > deadline {
-                let outcome = match perhaps {
-                    true => "whether it was written down is not known; `keypact node list` shows it",
-                    false => "nothing has changed",
-                };
-                return Err(Failure::cannot(format!("nobody could carry it out in time: {last}; {outcome}")));
+                let failure = Failure::cannot(format!("nobody could carry it out in time: {last}"));
+                return Err(Undone { failure, perhaps });
             }
             thread::sleep(LOOK_EVERY);
         }
@@ -230,12 +266,11 @@ impl Target {
         let deadline = Instant::now() + patience;
         let mut said = String::new();
         loop {
-            let view = self.view();
-            if let Ok(view) = &view {
-                if holds(view) {
-                    break;
+            if let Ok(view) = self.view() {
+                if holds(&view) {
+                    return Ok(view);
                 }
-                let now = progress(view);
+                let now = progress(&view);
                 if now != said {
                     note(format!("  {now}"));
                     said = now;
@@ -249,7 +284,6 @@ impl Target {
             }
             thread::sleep(LOOK_EVERY);
         }
-        self.view()
     }
 }
 
@@ -267,7 +301,8 @@ impl Add {
             )));
         }
         let furnished = cluster::furnish(&model, &member, &view.members())?;
-        let place = self.admit(&member, furnished)?;
+        let deadline = Instant::now() + Duration::from_secs(self.patience.max(10));
+        let place = self.admit(&member, furnished, deadline)?;
         note(format!(
             "node {id} ({}) is let in; its folder is {}\n  `keypact up` starts it by itself; elsewhere: keypact serve --config {}",
             member.resp,
@@ -332,28 +367,37 @@ impl Add {
         Ok(member)
     }
 
-    /// Has the catalog take the node in, and puts its folder in its place; neither if it is refused.
-    fn admit(&self, member: &Member, furnished: Furnished) -> Result<PathBuf, Failure> {
+    /// Has the catalog take the node in, and puts its folder in its place; neither if it is refused. Where that is not known the folder stays:
+    /// the node may be awaited.
+    fn admit(&self, member: &Member, furnished: Furnished, deadline: Instant) -> Result<PathBuf, Failure> {
         let numbers = (member.id.to_string(), member.incarnation.to_string());
         let order = ["ADD", &numbers.0, &numbers.1, &member.resp, &member.peer, &member.http];
-        let deadline = Instant::now() + Duration::from_secs(self.patience.max(10));
         // What is written down may be lost with its leader; then it is asked again.
+        let mut asked = false;
         loop {
-            match self.target.order("catalog", &order, deadline) {
-                Ok(()) => {}
-                Err(failure) if self.is_let_in(member) => note(failure.text),
-                Err(failure) => {
-                    furnished.discard();
-                    return Err(failure);
-                }
-            }
+            let undone = self.target.order("catalog", &order, deadline).err();
             let until = Instant::now() + Duration::from_secs(2);
-            while Instant::now() < until {
+            asked |= undone.as_ref().is_none_or(|undone| undone.perhaps);
+            while asked && Instant::now() < until {
                 if self.is_let_in(member) {
                     return furnished.settle().map(|place| place.folder);
                 }
                 thread::sleep(LOOK_EVERY);
             }
+            let mut failure = match undone {
+                Some(undone) if !asked => {
+                    furnished.discard();
+                    return Err(undone.told(false));
+                }
+                _ if Instant::now() <= deadline => continue,
+                undone => not_seen(undone),
+            };
+            let folder = furnished.settle()?.folder;
+            failure.text.push_str(&format!(
+                "\n  the node's folder is {}, in case it is let in: delete it if the node does not belong to the cluster",
+                folder.display()
+            ));
+            return Err(failure);
         }
     }
 
@@ -366,18 +410,7 @@ impl Remove {
     fn run(self) -> Result<(), Failure> {
         let (node, target) = (self.node, &self.target);
         let deadline = Instant::now() + Duration::from_secs(self.patience.max(10));
-        loop {
-            target.order("catalog", &["REMOVE", &node.to_string()], deadline)?;
-            let until = Instant::now() + Duration::from_secs(2);
-            let mut known = true;
-            while known && Instant::now() < until {
-                known = target.view().map_or(true, |view| view.knows(node));
-                thread::sleep(LOOK_EVERY);
-            }
-            if !known {
-                break;
-            }
-        }
+        self.dismiss(deadline)?;
         if self.patience == 0 {
             return Ok(());
         }
@@ -390,6 +423,29 @@ impl Remove {
             &view,
             &format!("node {node} belongs to the cluster no more; stop its process if `keypact up` does not"),
         )
+    }
+
+    /// Has the catalog take the node out, and sees that it did: a leader that dies may take the order with it, and then it is asked again.
+    fn dismiss(&self, deadline: Instant) -> Result<(), Failure> {
+        let (node, target) = (self.node, &self.target);
+        let mut asked = false;
+        loop {
+            let undone = target.order("catalog", &["REMOVE", &node.to_string()], deadline).err();
+            asked |= undone.as_ref().is_none_or(|undone| undone.perhaps);
+            let until = Instant::now() + Duration::from_secs(2);
+            while asked && Instant::now() < until {
+                if target.view().is_ok_and(|view| !view.knows(node)) {
+                    // Refused as no member, perhaps: because the first asking was carried out.
+                    return Ok(());
+                }
+                thread::sleep(LOOK_EVERY);
+            }
+            match undone {
+                Some(undone) if !asked => return Err(undone.told(false)),
+                _ if Instant::now() <= deadline => {}
+                undone => return Err(not_seen(undone)),
+            }
+        }
     }
 }
 
@@ -404,8 +460,11 @@ impl Transfer {
         if GROUPS.iter().all(|group| view.leads(group, node)) {
             return Err(Failure::wrong(format!("refused: node {node} leads already")));
         }
-        for group in GROUPS {
-            self.hand_over(group, deadline)?;
+        for (before, group) in GROUPS.into_iter().enumerate() {
+            self.hand_over(group, deadline).map_err(|failure| match before {
+                0 => failure,
+                _ => Failure::cannot(format!("{}; node {node} leads {} by now", failure.text, GROUPS[0])),
+            })?;
         }
         let view = target.view()?;
         target.done(&view, &format!("node {node} leads"))
@@ -414,24 +473,23 @@ impl Transfer {
     /// One group; told again if the heir was not elected.
     fn hand_over(&self, group: &str, deadline: Instant) -> Result<(), Failure> {
         let node = self.node;
-        loop {
-            if self.target.view()?.leads(group, node) {
-                return Ok(());
+        // Whoever can't be asked now may be in a moment: leadership changes.
+        let leads = || self.target.view().is_ok_and(|view| view.leads(group, node));
+        while !leads() {
+            let told = self.target.order(group, &["TRANSFER", group, &node.to_string()], deadline);
+            if let Err(undone) = told {
+                // It may lead by now.
+                return if leads() { Ok(()) } else { Err(undone.told(false)) };
             }
-            self.target.order(group, &["TRANSFER", group, &node.to_string()], deadline).or_else(
-                |failure| {
-                    // It may lead by now.
-                    if self.target.view()?.leads(group, node) { Ok(()) } else { Err(failure) }
-                },
-            )?;
             let until = Instant::now() + Duration::from_secs(2);
-            while Instant::now() < until && !self.target.view()?.leads(group, node) {
+            while Instant::now() < until && !leads() {
                 thread::sleep(LOOK_EVERY);
             }
-            if Instant::now() > deadline && !self.target.view()?.leads(group, node) {
+            if Instant::now() > deadline && !leads() {
                 return Err(Failure::cannot(format!("node {node} does not lead {group} in time")));
             }
         }
+        Ok(())
     }
 }
 
