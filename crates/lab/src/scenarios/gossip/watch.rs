@@ -236,8 +236,7 @@ impl Observer<Process> for GossipWatch {
         let done = matches!(reply.outcome, MachineOutcome::Done(_));
         let Some(dot) = book.events.get(&reply.token).copied().filter(|_| done) else { return Ok(()) };
         book.acknowledged.insert(reply.token, dot);
-        let own: DotContext = [dot].into_iter().collect();
-        book.copies.durable(node, &own);
+        book.copies.acknowledged(node, dot);
         let copies = book.copies.count(dot);
         if copies <= self.acks {
             let detail = format!("{node} acknowledges {dot}, which is on {copies} disks");
