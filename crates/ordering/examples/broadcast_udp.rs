@@ -10,7 +10,6 @@ use bytes::Bytes;
 use keypact_ordering::broadcast::{Body, Broadcast, Config, Order, Record, Timer};
 use keypact_ordering::{Envelope, causal::CausalOrder, fifo::FifoOrder};
 use keypact_protocol::*;
-
 /// Socket, ports, log, records written, when to wake up.
 struct World(UdpSocket, Vec<u16>, File, u64, u64);
 
@@ -46,13 +45,13 @@ impl<O: Order> Outlet<Broadcast<O>> for World {
     fn snapshot_in(&mut self, _: SnapshotChunk) {}
 }
 
-fn run<O: Order>(name: &str, id: u64, ports: Vec<u16>) -> std::io::Result<()> {
+fn run<O: Order>(name: &str, id: u64, ports: &[u16]) -> std::io::Result<()> {
     let path = std::env::temp_dir().join(format!("{name}-{}-{id}.log", ports[0]));
     let members = (1..=ports.len() as u64).map(NodeId).collect();
     let begin = Broadcast::<O>::begin(Config::new(NodeId(id), members), None, id);
-    let (mut recovery, mut appended) = (begin.expect("settings that work"), 0);
+    let mut recovery = begin.expect("settings that work");
     let mut rest = Bytes::from(std::fs::read(&path).unwrap_or_default());
-    let all = rest.len();
+    let (all, mut appended) = (rest.len(), 0);
     let next = |rest: &Bytes| rest.first_chunk::<4>().map(|len| 4 + u32::from_le_bytes(*len) as usize);
     // A torn record at the end counts as never written.
     while let Some(len) = next(&rest).filter(|len| *len <= rest.len()) {
@@ -64,7 +63,7 @@ fn run<O: Order>(name: &str, id: u64, ports: Vec<u16>) -> std::io::Result<()> {
     log.set_len((all - rest.len()) as u64)?;
     let socket = UdpSocket::bind(("127.0.0.1", ports[id as usize - 1]))?;
     socket.set_read_timeout(Some(Duration::from_millis(5)))?;
-    let (mut world, mut gate) = (World(socket, ports, log, appended, 0), Gate::new(Lsn(appended)));
+    let (mut world, mut gate) = (World(socket, ports.to_vec(), log, appended, 0), Gate::new(Lsn(appended)));
     let (typed, lines) = std::sync::mpsc::channel();
     std::thread::spawn(move || std::io::stdin().lock().lines().try_for_each(|line| typed.send(line)));
     let (mut member, mut requests, mut packet) = (recovery.finish(), 0, vec![0; 65_536]);
@@ -90,10 +89,12 @@ fn run<O: Order>(name: &str, id: u64, ports: Vec<u16>) -> std::io::Result<()> {
         gate.release(Lsn(world.3), &mut world);
     }
 }
-
 fn main() -> std::io::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let ports = words[2..].iter().map(|port| port.parse().expect("a port")).collect();
-    let start = if words[0] == "causal" { run::<CausalOrder> } else { run::<FifoOrder> };
-    start(&words[0], words[1].parse().expect("this node's number"), ports)
+    let numbers: Vec<u16> = words.iter().flat_map(|word| word.parse()).collect();
+    let Some((id, ports @ [_, ..])) = numbers.split_first() else {
+        return Err(std::io::Error::other("say order, number and all ports: fifo 1 7001 7002 7003"));
+    };
+    let run = if words[0] == "causal" { run::<CausalOrder> } else { run::<FifoOrder> };
+    run(&words[0], u64::from(*id), ports)
 }

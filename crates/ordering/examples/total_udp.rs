@@ -46,16 +46,18 @@ impl Outlet<Sequenced> for World {
     fn snapshot_in(&mut self, _: SnapshotChunk) {}
 }
 fn main() -> std::io::Result<()> {
-    let mut numbers = std::env::args().skip(1).map(|word| word.parse().expect("numbers"));
-    let id = NodeId(u64::from(numbers.next().expect("this node's number, then all ports")));
-    let ports: Vec<u16> = numbers.collect();
+    let mut numbers = std::env::args().skip(1).flat_map(|word| word.parse::<u16>());
+    let (id, ports) = (NodeId(numbers.next().map_or(0, u64::from)), numbers.collect::<Vec<_>>());
+    if !(1..=ports.len() as u64).contains(&id.0) {
+        return Err(std::io::Error::other("say number and all ports: 1 7001 7002 7003"));
+    }
     let path = std::env::temp_dir().join(format!("total-{}-{}.log", ports[0], id.0));
     let members: Vec<NodeId> = (1..=ports.len() as u64).map(NodeId).collect();
     let config = Config::new(id, members.clone(), sequencer::Config::new(id, members));
     let begun = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970"));
-    let mut recovery = Sequenced::begin(config, None, begun.1.as_nanos() as u64).expect("settings that work");
+    let begin = Sequenced::begin(config, None, begun.1.as_nanos() as u64);
     let mut rest = Bytes::from(std::fs::read(&path).unwrap_or_default());
-    let (all, mut appended) = (rest.len(), 0);
+    let (mut recovery, all, mut appended) = (begin.expect("settings that work"), rest.len(), 0);
     let next = |rest: &Bytes| rest.first_chunk::<4>().map(|len| 4 + u32::from_le_bytes(*len) as usize);
     // A torn record at the end counts as never written.
     while let Some(len) = next(&rest).filter(|len| *len <= rest.len()) {
