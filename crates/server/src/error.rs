@@ -20,13 +20,17 @@ pub enum ServeError {
     /// Built with known bugs in it, for the simulator.
     #[error("this program was built with planted bugs (feature `plant`): it serves no data")]
     Planted,
-    /// An address is not `ip:port`.
-    #[error("{address} is not an address of the form ip:port ({use_for})")]
+    /// An address is neither `ip:port` nor a name that means one here.
+    #[error(
+        "cannot tell which address {address} ({use_for}) is: {source}; write ip:port, or host:port with a name that this machine can resolve"
+    )]
     Address {
         /// As it was given.
         address: String,
-        /// What listens there.
+        /// What was to listen there.
         use_for: &'static str,
+        /// Why not.
+        source: io::Error,
     },
     /// Somebody else has the port.
     #[error(

@@ -76,6 +76,7 @@ fn router(questions: Questions, password: Option<String>) -> Router {
         .route("/health", get(async || "alive\n"))
         .route("/ready", get(ready))
         .merge(guarded)
+        .fallback(async || (StatusCode::NOT_FOUND, "there are /health, /ready, /metrics and /status\n"))
         .with_state(questions)
 }
 
@@ -141,13 +142,17 @@ mod tests {
 
     use super::*;
 
-    fn status_of(listener: std::net::SocketAddr, path: &str, authorization: &str) -> u16 {
+    fn answer_of(listener: std::net::SocketAddr, path: &str, authorization: &str) -> String {
         let mut stream = TcpStream::connect(listener).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{authorization}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
-        text.split(' ').nth(1).unwrap().parse().unwrap()
+        text
+    }
+
+    fn status_of(listener: std::net::SocketAddr, path: &str, authorization: &str) -> u16 {
+        answer_of(listener, path, authorization).split(' ').nth(1).unwrap().parse().unwrap()
     }
 
     /// Guards what a node tells of itself where strangers can ask.
@@ -176,6 +181,7 @@ mod tests {
         for (path, authorization, expected) in rows {
             assert_eq!(status_of(address, path, authorization), expected, "{path} {authorization}");
         }
+        assert!(answer_of(address, "/", "").contains("/metrics"), "who is lost is told what there is");
         shutdown.stop();
         thread.join().unwrap();
     }

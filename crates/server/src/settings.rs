@@ -1,10 +1,10 @@
 //! What a node on real sockets must be told.
 
-use std::fmt;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fmt, io};
 
 use keypact_node::NodeConfig;
 use keypact_protocol::NodeId;
@@ -223,8 +223,9 @@ const PEER: &str = "peers";
 const HTTP: &str = "admin HTTP";
 
 fn address(text: &str, use_for: &'static str) -> Result<SocketAddr, ServeError> {
-    let wrong = || ServeError::Address { address: text.to_owned(), use_for };
-    text.to_socket_addrs().map_err(|_| wrong())?.next().ok_or_else(wrong)
+    let wrong = |source| ServeError::Address { address: text.to_owned(), use_for, source };
+    let nothing = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    text.to_socket_addrs().map_err(wrong)?.next().ok_or_else(|| wrong(nothing()))
 }
 
 fn bind(address: SocketAddr, use_for: &'static str) -> Result<TcpListener, ServeError> {

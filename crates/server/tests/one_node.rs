@@ -267,4 +267,6 @@ fn bad_addresses_and_settings_are_refused_at_start() {
     wrong.bind.resp = Some("nowhere".to_owned());
     let refused = run(wrong, &Shutdown::new());
     assert!(matches!(refused, Err(ServeError::Address { .. })), "{refused:?}");
+    let said = refused.expect_err("no address").to_string();
+    assert!(said.contains("nowhere (clients)") && said.contains("can resolve"), "{said}");
 }
