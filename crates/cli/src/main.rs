@@ -83,6 +83,9 @@ fn command_line() -> clap::Command {
 
 #[cfg(test)]
 mod tests {
+    /// What a terminal shows if nobody says how wide it is.
+    const WIDTH: usize = 100;
+
     #[test]
     fn the_command_line_is_consistent() {
         super::command_line().debug_assert();
@@ -97,5 +100,23 @@ mod tests {
             assert!(after.contains("keypact "), "{} has no example in its help", command.get_name());
         }
         assert!(inner().count() >= 6, "commands of `node` and `lab` are looked at");
+    }
+
+    /// Whoever prints the help breaks lines where the terminal ends; a text that is broken already comes out ragged.
+    #[test]
+    fn help_is_not_broken_into_lines_by_hand() {
+        let whole = super::command_line();
+        let inner = || whole.get_subcommands().flat_map(clap::Command::get_subcommands);
+        for command in whole.get_subcommands().chain(inner()).chain([&whole]) {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in after.lines().filter(|line| line.len() > WIDTH) {
+                assert!(!line.starts_with(' '), "{}: an example is too long: {line}", command.get_name());
+                assert!(
+                    line.ends_with(['.', ';', ':', ')']),
+                    "{}: broken by hand: {line}",
+                    command.get_name()
+                );
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use keypact_client::{Connection, Timeouts, Value};
 use serde::{Deserialize, Serialize};
 
+use crate::config::PASSWORD_VARIABLE;
 use crate::failure::Failure;
 use crate::output::note;
 
@@ -161,13 +162,19 @@ impl Asking {
     /// The answer of the node at `host:port`, or else of one whose port is near.
     ///
     /// # Errors
-    /// None of them answers.
+    /// None of them answers, or the first one wants another password: its neighbours would, too.
     pub(crate) fn ask_near(&self, host: &str, port: u16) -> Result<Answer, Failure> {
         let address = |port: u16| format!("{host}:{port}");
         let error = match self.ask(&address(port)) {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
+        if wants_password(&error) {
+            return Err(Failure::wrong(format!(
+                "{} wants another password ({error}): {PASSWORD_VARIABLE} or --password must say what `password` in the node's keypact.toml says, or nothing if that says nothing",
+                address(port)
+            )));
+        }
         NOT_ASKED.call_once(|| note(format!("{} does not answer: {error}", address(port))));
         let near = |distance: u16| [port.checked_add(distance), port.checked_sub(distance)];
         let ports = (1..=NEIGHBOURS).flat_map(near).flatten().filter(|port| *port > 0);
@@ -238,6 +245,11 @@ pub(crate) fn all_serve(answers: &[Result<Answer, String>]) -> bool {
         })
     };
     !first.groups.is_empty() && answers.iter().all(agreed)
+}
+
+/// Whether a node was reached, and did not answer for want of the right password, or because it has none.
+fn wants_password(error: &str) -> bool {
+    ["NOAUTH ", "WRONGPASS ", "ERR AUTH "].iter().any(|reply| error.contains(reply))
 }
 
 /// At a member's address there must be that member.

@@ -36,6 +36,7 @@ fn init_writes_a_folder_per_node() {
     };
     let (code, said) = init("db1:7001,db2:7001,db3:7001");
     assert!(code == Some(0) && said.contains("keypact serve --config"), "{said}");
+    assert!(said.contains("keypact status --host db1 --port 7001"), "{said}");
     let mut passwords = Vec::new();
     for node in 1..=3 {
         let node_folder = out.join(format!("node-{node}"));
@@ -66,11 +67,12 @@ fn a_single_node_serves_from_its_file() {
     let mut serve = keypact();
     serve.args(["serve", "--config"]).arg(&config).env("KEYPACT_PASSWORD", "sesame").stderr(Stdio::null());
     let mut child = serve.spawn().unwrap();
-    let status = |password: &str| {
-        run(&["status", "--json", "--port", &port.to_string(), "--password", password]).status.code()
-    };
-    eventually("it leads itself", || status("sesame") == Some(0));
-    assert_eq!(status("wrong"), Some(1));
+    let port_text = port.to_string();
+    let asked = |password: &str| run(&["status", "--json", "--port", &port_text, "--password", password]);
+    eventually("it leads itself", || asked("sesame").status.code() == Some(0));
+    let wrong = asked("wrong");
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong.stderr).contains("wants another password (refused: WRONGPASS"), "{wrong:?}");
     let mut connection = connect(port);
     let refused = connection.call(&[b"GET", b"a"]).unwrap();
     assert!(matches!(&refused, keypact_client::Value::Error(error) if error.code == "NOAUTH"), "{refused:?}");

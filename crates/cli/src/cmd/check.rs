@@ -29,8 +29,9 @@ list-append (transactions over lists: strict serializability, with the cycle tha
 fifo, causal, total (deliveries of broadcasts: the order, validity, no duplication, agreement; total says nothing of fifo).
 Deliveries are one JSON object a line, the lines of each process in its own order:
   {"process":1,"type":"broadcast","message":"a"}   {"process":2,"type":"deliver","message":"a"}
-  {"process":3,"type":"skip","of":1,"upto":4}      it joined, and will not deliver the first 4 broadcasts of process 1
-  {"process":2,"type":"crash"}   {"process":2,"type":"start"}   {"type":"rest"}  all is quiet: agreement is judged
+  {"process":3,"type":"skip","of":1,"upto":4}      it joined behind the first 4 of process 1
+  {"process":2,"type":"crash"}   {"process":2,"type":"start"}
+  {"type":"rest"}                                  all is quiet: agreement is judged
 Formats are told by their content: our own (one JSON object a line), EDN (Jepsen, Knossos), Jepsen logs.
 A table of expected verdicts has the columns path, check, valid; an undecided row counts as wrong.
 Exit codes: 0 linearizable, strictly serializable, in order (all rows right); 1 not, or undecided; 2 can't be read."#;

@@ -26,8 +26,8 @@ Examples:
   keypact demo --json
   keypact demo --seconds 20 --clients 64
 
-Three nodes run in a temporary folder (TMPDIR chooses the disk) on free ports. Clients read and write; the leader is killed with
-SIGKILL and later started again; at the end all keys are read back. The verdict is the checker's, on everything the clients were told:
+Three nodes run in a temporary folder (TMPDIR chooses the disk) on free ports. Clients read and write; the leader is killed with \
+SIGKILL and later started again; at the end all keys are read back. The verdict is the checker's, on everything the clients were told: \
 exit code 0 if that is linearizable and no acknowledged write is missing, else 1, and the folder is kept.";
 
 const NODES: u16 = 3;

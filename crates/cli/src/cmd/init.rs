@@ -16,7 +16,7 @@ Examples:
   keypact init --nodes db1:7001,db2:7001,db3:7001 --out cluster
   keypact init --nodes 127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003 --out cluster --name shop
 
-For each node it writes DIR/node-N with its configuration (keypact.toml) and its identity (data). Copy each folder to its host, and
+For each node it writes DIR/node-N with its configuration (keypact.toml) and its identity (data). Copy each folder to its host, and \
 run `keypact serve --config node-N/keypact.toml` there. The folders hold the secret by which nodes know each other: keep them private.
 A cluster is formed once: to form it again, use a new folder.";
 
@@ -59,10 +59,12 @@ impl Init {
         for place in &places {
             say(format!("  {}  node {} at {}", place.folder.display(), place.member.id, place.member.resp));
         }
+        let resp = &members[0].resp;
+        let (host, port) = resp.rsplit_once(':').expect("members have host and port");
         say("\nWhat to do next:");
         say("  1. Copy each folder to its host (scp -r keeps it as it is). Don't copy one to two hosts.");
         say("  2. There: keypact serve --config node-N/keypact.toml");
-        say(format!("  3. Then: redis-cli -u redis://{}, or keypact status", members[0].resp));
+        say(format!("  3. Then: redis-cli -u redis://{resp}, or keypact status --host {host} --port {port}"));
         if password.is_some() {
             say(
                 "\nClients need the password in keypact.toml, because these addresses can be reached from other machines.",

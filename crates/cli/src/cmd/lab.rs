@@ -14,7 +14,7 @@ Examples:
   keypact lab claims 1 35                     two of them
   keypact lab claims --html claims.html       a page with plots that opens without a network
   keypact lab claims --list
-  keypact lab cap                             a cut through Raft, chain and leader-follower, side by side";
+  keypact lab cap                             Raft, chain and leader-follower, each cut in two";
 
 const CLAIMS_AFTER: &str = "\
 Examples:
@@ -23,7 +23,7 @@ Examples:
   keypact lab claims --html claims.html       a page with plots that opens without a network
   keypact lab claims --list
 
-Exit codes: 0 measured, whatever the verdicts are; 1 a control did not come out otherwise, so that a measurement shows less than it
+Exit codes: 0 measured, whatever the verdicts are; 1 a control did not come out otherwise, so that a measurement shows less than it \
 should; 2 can't be run.";
 
 const CAP_AFTER: &str = "\

@@ -33,11 +33,11 @@ Exit codes: 0 done; 1 refused (quorum would be lost, a member already, no member
 
 const ADD_AFTER: &str = "\
 Examples:
-  keypact node add                           beside the nodes of ./keypact-data, on the next free port
+  keypact node add                           in ./keypact-data, on the next free port
   keypact node add --dir cluster --at db4:7001
   keypact node add --id 3                    node 3 again, after it was removed
 
-The folder gets the cluster's secret and settings from the other nodes' folders in DIR. With `keypact up` the node starts by itself. On
+The folder gets the cluster's secret and settings from the other nodes' folders in DIR. With `keypact up` the node starts by itself. On \
 another host: copy DIR/node-N there and run `keypact serve --config node-N/keypact.toml`.";
 
 const REMOVE_AFTER: &str = "\
@@ -45,7 +45,7 @@ Examples:
   keypact node remove 3
   keypact node remove 2 --port 7601 --json
 
-The node may be down. The nodes that stay must have a majority alive among them. This life of its folder is over for good: the node
+The node may be down. The nodes that stay must have a majority alive among them. This life of its folder is over for good: the node \
 can come back only with `keypact node add --id N`.";
 
 const TRANSFER_AFTER: &str = "\
