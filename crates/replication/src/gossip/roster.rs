@@ -278,7 +278,11 @@ impl Roster {
                 other.serving && other.view == own.view && other.version.contains_all(&own.version)
             };
             let covering = others.iter().filter(covers).count();
-            covering > 0 && covering >= serving.min(self.config.acks + 1)
+            // Who is wanted and does not serve may be on its way in; if all others were lost meanwhile, nobody would be left to bring it here.
+            let drains = |node: NodeId| self.view.row(node).is_some_and(|row| row.draining);
+            let wanted = self.nodes.iter().filter(|(node, known)| known.wanted && !drains(**node)).count();
+            let enough = serving >= self.config.serving_min.min(wanted);
+            enough && covering > 0 && covering >= serving.min(self.config.acks + 1)
         });
         drained.map(|row| row.node)
     }

@@ -94,6 +94,23 @@ fn a_drained_member_leaves_once_enough_others_have_what_it_has() {
     assert_eq!(roster.view().row(NodeId(4)).map(|row| row.replica), Some(name(4, 1)));
 }
 
+/// With n3 and n4 not heard of, only n1 has what n2 has, and at least two are to serve. Once they are not wanted any more, n1 is all there is.
+#[test]
+fn a_drained_member_stays_while_too_few_others_serve() {
+    let mut roster = roster();
+    assert!(roster.drain(NodeId(2)));
+    founder_says(&mut roster, 1, DotContext::new(), 1);
+    assert!(!founder_says(&mut roster, 2, DotContext::new(), 1));
+    assert!(roster.drain(NodeId(3)));
+    for node in [1, 2] {
+        assert!(!founder_says(&mut roster, node, DotContext::new(), 2));
+    }
+    assert!(roster.drain(NodeId(4)));
+    founder_says(&mut roster, 1, DotContext::new(), 3);
+    assert!(founder_says(&mut roster, 2, DotContext::new(), 3));
+    assert!(roster.view().row(NodeId(2)).is_none());
+}
+
 /// In a group whose n4 was lost: `known` says what each of the others has of it, and whether nothing of that lives.
 fn forgets(known: [(u64, bool); 3], in_view: [bool; 3]) -> Vec<ReplicaId> {
     let mut roster = roster();
