@@ -80,6 +80,7 @@ plants! {
     (GossipContextDroppedEarly, "gossip-context-dropped-early", "gossip", "a retired replica's events are forgotten before all members know what became of them"),
     (GossipDeltaWithoutContext, "gossip-delta-without-context", "gossip", "a delta for who was away does not say what was removed"),
     (GossipIdentityReused, "gossip-identity-reused", "gossip", "a replica that lost its disk counts on under the identity that it had"),
+    (GossipDrainedUncovered, "gossip-drained-uncovered", "gossip", "a replica that drains leaves before others have what it has"),
     // Partitioning.
     (SplitPointInBothHalves, "split-point-in-both-halves", "range", "a slice that is split keeps the split point, which the other half has, too"),
     (RangeAnsweredInPart, "range-answered-in-part", "range", "a node answers a range query with what it has, if it has the beginning"),

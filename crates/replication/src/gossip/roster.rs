@@ -277,7 +277,8 @@ impl Roster {
             let covers = |other: &&&Heard| {
                 other.serving && other.view == own.view && other.version.contains_all(&own.version)
             };
-            let covering = others.iter().filter(covers).count();
+            let uncovered = planted(Plant::GossipDrainedUncovered);
+            let covering = others.iter().filter(|other| uncovered || covers(other)).count();
             // Who is wanted and does not serve may be on its way in; if all others were lost meanwhile, nobody would be left to bring it here.
             let drains = |node: NodeId| self.view.row(node).is_some_and(|row| row.draining);
             let wanted = self.nodes.iter().filter(|(node, known)| known.wanted && !drains(**node)).count();

@@ -96,6 +96,14 @@ impl Copies {
         self.ever.values().filter(|version| version.contains(dot)).count()
     }
 
+    /// What this node made under an identity and has on its disk, and no other ever had.
+    pub(crate) fn only_at(&self, node: NodeId, replica: ReplicaId) -> DotContext {
+        let own = self.disks.get(&node).map(|copy| copy.version.clone()).unwrap_or_default();
+        let own: DotContext = own.spans().filter(|span| span.replica == replica).collect();
+        let others = self.ever.iter().filter(|(other, _)| **other != node);
+        own.difference(&others.fold(DotContext::new(), |all, (_, ever)| all.union(ever)))
+    }
+
     /// Whether every copy of an event was lost.
     pub(crate) fn is_lost(&self, dot: Dot) -> bool {
         self.lost.contains(dot)

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use keypact_ordering::clock::{Dot, DotContext};
 use keypact_protocol::NodeId;
-use keypact_replication::gossip::{Body, GossipInvariants, Message};
+use keypact_replication::gossip::{Body, GossipInvariants, Message, View};
 use keypact_simulator::{ClientId, Counters, MachineOutcome, MachineReply, Observer, RecordDisk, Violation};
 
 use super::copies::Copies;
@@ -101,6 +101,8 @@ pub(crate) struct GossipWatch {
     invariants: GossipInvariants,
     /// Of each node: how much of what it made was noted, its view, and what it had applied.
     seen: BTreeMap<NodeId, (usize, u64, DotContext)>,
+    /// How many had left after draining, and the view, when the catalog was looked at last.
+    catalog: Option<(u64, View)>,
     changes: u64,
     reached: BTreeMap<&'static str, u64>,
 }
@@ -115,6 +117,7 @@ impl GossipWatch {
             book,
             invariants: GossipInvariants::default(),
             seen: BTreeMap::new(),
+            catalog: None,
             changes: 0,
             reached: BTreeMap::new(),
         }
@@ -152,7 +155,30 @@ impl GossipWatch {
         Ok(())
     }
 
+    /// Who leaves after draining leaves nothing that nobody else has had.
+    fn check_left(&mut self, process: &Process) -> Result<(), Violation> {
+        let Some(roll) = process.protocol().catalog() else { return Ok(()) };
+        let (left, view) = (roll.roster.left, roll.roster.view());
+        let Some((left_before, before)) = self.catalog.replace((left, view.clone())) else { return Ok(()) };
+        let gone = before.members.iter().filter(|row| row.draining && !view.has_replica(row.replica));
+        if left.checked_sub(left_before) != Some(gone.clone().count() as u64) {
+            // A catalog that began anew, or one that drained was silent for too long.
+            return Ok(());
+        }
+        for row in gone {
+            let only = self.book.borrow().copies.only_at(row.node, row.replica);
+            // What the catalog's own node reports is no message: what it has applied counts.
+            let missing = only.difference(process.protocol().member().version());
+            if !missing.is_empty() {
+                let detail = format!("{} leaves with {missing:?}, which nobody else has", row.node);
+                return Err(Violation::new("drained-is-covered", detail));
+            }
+        }
+        Ok(())
+    }
+
     fn look(&mut self, node: NodeId, process: &Process) -> Result<(), Violation> {
+        self.check_left(process)?;
         self.note_view(node, process);
         self.note_made(node, process)?;
         let member = process.protocol().member();
@@ -217,8 +243,8 @@ impl Observer<Process> for GossipWatch {
     }
 
     fn sent(&mut self, _: u64, from: NodeId, _to: NodeId, message: &Message) -> Result<(), Violation> {
-        // A digest leaves once all of it is on the disk.
-        if let Body::Digest { version, .. } = &message.body {
+        // Both leave once all of it is on the disk.
+        if let Body::Digest { version, .. } | Body::Report { version, .. } = &message.body {
             let present = self.seen.get(&from).is_some_and(|seen| seen.1 == message.view);
             self.book.borrow_mut().copies.said(from, version, present);
         }
