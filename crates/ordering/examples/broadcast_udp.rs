@@ -3,8 +3,7 @@
 //! typed is broadcast.
 
 use std::io::{BufRead, Write};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{fs::File, net::UdpSocket};
+use std::{fs::File, net::UdpSocket, time::*};
 
 use bytes::Bytes;
 use keypact_ordering::broadcast::{Body, Broadcast, Config, Order, Record, Timer};
@@ -12,7 +11,6 @@ use keypact_ordering::{Envelope, causal::CausalOrder, fifo::FifoOrder};
 use keypact_protocol::*;
 /// Socket, ports, log, records written, when to wake up.
 struct World(UdpSocket, Vec<u16>, File, u64, u64);
-
 impl<O: Order> Outlet<Broadcast<O>> for World {
     fn append(&mut self, record: Record) -> Lsn {
         let mut bytes = vec![0; 4];
@@ -92,7 +90,8 @@ fn run<O: Order>(name: &str, id: u64, ports: &[u16]) -> std::io::Result<()> {
 fn main() -> std::io::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let numbers: Vec<u16> = words.iter().flat_map(|word| word.parse()).collect();
-    let Some((id, ports @ [_, ..])) = numbers.split_first() else {
+    let sound = |(id, ports): &(&u16, &[u16])| (1..=ports.len()).contains(&usize::from(**id));
+    let Some((id, ports)) = numbers.split_first().filter(sound) else {
         return Err(std::io::Error::other("say order, number and all ports: fifo 1 7001 7002 7003"));
     };
     let run = if words[0] == "causal" { run::<CausalOrder> } else { run::<FifoOrder> };

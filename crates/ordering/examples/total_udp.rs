@@ -2,8 +2,7 @@
 //! with 2 and 3 for 1. What is typed is broadcast. You are the catalog: `!4` makes this node the sequencer of epoch 4. Give each number once.
 
 use std::io::{BufRead, Write};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{collections::BTreeMap, fs::File, net::UdpSocket};
+use std::{collections::BTreeMap, fs::File, net::UdpSocket, sync::mpsc::channel, time::*};
 
 use bytes::Bytes;
 use keypact_ordering::total::sequencer::{self, Body, CATALOG, Record};
@@ -69,8 +68,7 @@ fn main() -> std::io::Result<()> {
     log.set_len((all - rest.len()) as u64)?;
     let socket = UdpSocket::bind(("127.0.0.1", ports[id.0 as usize - 1]))?;
     socket.set_read_timeout(Some(Duration::from_millis(5)))?;
-    let mut world = World(socket, ports, log, appended, BTreeMap::new());
-    let (typed, lines) = std::sync::mpsc::channel();
+    let (mut world, (typed, lines)) = (World(socket, ports, log, appended, BTreeMap::new()), channel());
     std::thread::spawn(move || std::io::stdin().lock().lines().try_for_each(|line| typed.send(line)));
     let (mut member, mut requests, mut packet) = (recovery.finish(), 0, vec![0; 65_536]);
     let (mut gate, mut inputs) = (Gate::new(Lsn(appended)), vec![Input::Start]);
