@@ -86,7 +86,9 @@ impl Raft {
         }
         if next.is_joint() {
             let settled = next.settled();
-            let lives = |node| node == self.config.id || peer(node).is_some_and(alive);
+            // Whoever has acknowledged nothing to this leader was not heard yet: it only counts as heard at the election, so that it gets time.
+            let follows = |peer: &Progress| alive(peer) && peer.matched() > 0;
+            let lives = |node| node == self.config.id || peer(node).is_some_and(follows);
             let voters = settled.members().iter().filter(|member| member.seat == Seat::Voter);
             let alive = voters.filter(|member| lives(member.id)).count();
             let quorum = settled.quorum();
