@@ -5,14 +5,16 @@ use core::fmt;
 
 use keypact_coordination::raft::{self, Raft};
 use keypact_data::{Loader, Partition};
-use keypact_protocol::{Gate, GroupId, Lsn, NodeId, Protocol, Recover, RecoveryError, Wire};
+use keypact_protocol::{
+    Gate, GroupId, Incarnation, Lsn, NodeId, Plant, Protocol, Recover, RecoveryError, Wire, planted,
+};
 use std::collections::BTreeMap;
 
 use crate::catalog::Catalog;
 use crate::config::{ConfigError, NodeConfig};
 use crate::node::Node;
 use crate::replica::{Machine, Replica};
-use crate::{CATALOG, GROUPS};
+use crate::{CATALOG, GROUPS, Member};
 
 /// Why a node can't start. Nothing was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -214,10 +216,12 @@ impl NodeRecovery {
 /// The settings of a node's Raft groups.
 pub(crate) fn group_config(node: &NodeConfig) -> raft::Config {
     // Who joins learns from a leader who the members are, and has no vote before that.
-    let founders = node.members.iter().filter(|_| node.founder);
-    let members = founders.map(|m| (NodeId(m.id), keypact_protocol::Incarnation(m.incarnation))).collect();
+    let forgets_loss = planted(Plant::LostFolderFounds) && node.incarnation > Incarnation(1);
+    let founders = node.members.iter().filter(|_| node.founder || forgets_loss);
+    let life = |m: &Member| Incarnation(if forgets_loss { 1 } else { m.incarnation });
+    let members = founders.map(|m| (NodeId(m.id), life(m))).collect();
     let mut config = raft::Config::new(node.id, members);
-    config.incarnation = node.incarnation;
+    config.incarnation = if forgets_loss { Incarnation(1) } else { node.incarnation };
     config.heartbeat_ms = node.heartbeat_ms;
     config.election_timeout_ms = node.election_timeout_ms;
     config.election_jitter_ms = node.election_jitter_ms;

@@ -61,6 +61,8 @@ plants! {
     // Storage.
     (TornTailAccepted, "torn-tail-accepted", "node", "a half-written record at the end of the log is taken for a whole one"),
     (DamageTakenForTornTail, "damage-taken-for-torn-tail", "node", "damage in the middle of the log is cut off like a torn tail"),
+    // Members of the whole cluster.
+    (LostFolderFounds, "lost-folder-founds", "node", "a node that lost its folder comes back as the founder that it was, in its first life"),
     // Time.
     (StampsUnbounded, "stamps-unbounded", "node", "a leader stamps entries by its own wall clock, however far that is off"),
     (ClocksBeforeInputs, "clocks-before-inputs", "raft", "clocks are sampled before the inputs are collected"),
