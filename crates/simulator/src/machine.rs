@@ -25,6 +25,12 @@ pub trait StateMachine: Default + Clone + PartialEq + Debug {
     /// [`DecodeError`] if the bytes are no command; the state is unchanged.
     fn apply(&mut self, delivery: &Delivery) -> Result<Self::Answer, DecodeError>;
 
+    /// What the last [`StateMachine::apply`] was worth, in commands: its price is so many times [`crate::Costs::work_ns`]. More than one where
+    /// one delivery does what several commands did.
+    fn work(&self) -> u64 {
+        1
+    }
+
     /// Answers from the present state.
     fn read(&self, query: &Self::Query) -> Self::Answer;
 

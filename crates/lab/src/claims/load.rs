@@ -2,8 +2,8 @@
 
 use keypact_protocol::{NodeId, Protocol, ReadLevel, Refusal};
 use keypact_simulator::{
-    Ask, ClientEffects, ClientId, Clients, Kv, KvAnswer, KvCommand, MILLISECOND_NS, MachineOutcome,
-    MachineReply, MachineRequest, ProtocolProcess, Random, Tally, Violation,
+    Ask, ClientEffects, ClientId, Clients, Key, KvAnswer, KvCommand, MILLISECOND_NS, MachineOutcome,
+    MachineReply, MachineRequest, ProtocolProcess, Random, StateMachine, Tally, Violation,
 };
 
 /// Whom a client asks.
@@ -22,6 +22,10 @@ pub(super) enum Task {
     Append,
     /// Adds one to counter `key`.
     Increment(u16),
+    /// Sets register `key` to what nobody else sets it to.
+    Set(u16),
+    /// Takes register n, for the n-th operation, if nobody has it: clients with this task compete.
+    Take,
     /// Reads `key`.
     Read(u16, ReadLevel),
 }
@@ -45,11 +49,13 @@ pub(super) struct Role {
     pub(super) timeout_ns: u64,
     /// Which nodes it can reach: bit n for node n.
     reach: u64,
+    /// Whom it asks first, if not the first whom it can reach.
+    home: Option<NodeId>,
 }
 
 impl Role {
     pub(super) fn new(aim: Aim, task: Task) -> Role {
-        Role { aim, task, pace: Pace::Closed, timeout_ns: 500 * MILLISECOND_NS, reach: u64::MAX }
+        Role { aim, task, pace: Pace::Closed, timeout_ns: 500 * MILLISECOND_NS, reach: u64::MAX, home: None }
     }
 
     pub(super) fn every(self, interval_ns: u64) -> Role {
@@ -63,6 +69,11 @@ impl Role {
     /// It is on one side of a cut: it can reach these nodes alone.
     pub(super) fn reaching(self, nodes: &[NodeId]) -> Role {
         Role { reach: nodes.iter().fold(0, |bits, node| bits | 1 << node.0), ..self }
+    }
+
+    /// It asks this node first.
+    pub(super) fn at_home(self, node: NodeId) -> Role {
+        Role { home: Some(node), ..self }
     }
 
     fn reaches(&self, node: NodeId) -> bool {
@@ -134,7 +145,12 @@ const BEGIN: u64 = 0;
 const TIMEOUT: u64 = 1 << 62;
 const RETRY: u64 = 1 << 63;
 
-type Out<P> = ClientEffects<ProtocolProcess<P, Kv>>;
+/// A machine that these clients can use.
+pub(super) trait KvMachine: StateMachine<Command = KvCommand, Query = Key, Answer = KvAnswer> {}
+
+impl<M: StateMachine<Command = KvCommand, Query = Key, Answer = KvAnswer>> KvMachine for M {}
+
+type Out<P, M> = ClientEffects<ProtocolProcess<P, M>>;
 
 impl Load {
     pub(super) fn new(roles: impl IntoIterator<Item = Role>) -> Load {
@@ -162,7 +178,7 @@ impl Load {
         self.stopped = true;
     }
 
-    fn begin<P: Protocol>(&mut self, now_ns: u64, id: usize, out: &mut Out<P>)
+    fn begin<P: Protocol, M: KvMachine>(&mut self, now_ns: u64, id: usize, out: &mut Out<P, M>)
     where
         P::Config: Clone,
     {
@@ -181,7 +197,7 @@ impl Load {
         out.wake_at(now_ns + client.role.timeout_ns, ClientId(id as u32), TIMEOUT | client.number);
     }
 
-    fn ask<P: Protocol>(&mut self, id: usize, out: &mut Out<P>)
+    fn ask<P: Protocol, M: KvMachine>(&mut self, id: usize, out: &mut Out<P, M>)
     where
         P::Config: Clone,
     {
@@ -194,6 +210,15 @@ impl Load {
                 Ask::Write(KvCommand::Append { key: 0, element: client.element })
             }
             Task::Increment(key) => Ask::Write(KvCommand::Increment { key }),
+            Task::Set(key) => {
+                self.next_element += 1;
+                Ask::Write(KvCommand::Set { key, value: self.next_element as i64 })
+            }
+            Task::Take => {
+                let key = u16::try_from(client.number).expect("few operations");
+                let value = id as i64 + 1;
+                Ask::Write(KvCommand::CompareAndSet { key, expected: 0, value })
+            }
             Task::Read(key, level) => Ask::Read(key, level),
         };
         out.request(
@@ -203,7 +228,7 @@ impl Load {
         );
     }
 
-    fn end<P: Protocol>(&mut self, now_ns: u64, id: usize, ended: Ended, out: &mut Out<P>)
+    fn end<P: Protocol, M: KvMachine>(&mut self, now_ns: u64, id: usize, ended: Ended, out: &mut Out<P, M>)
     where
         P::Config: Clone,
     {
@@ -233,8 +258,13 @@ impl Load {
     }
 
     /// It was not applied. A client of the leader looks for it; any other has its answer.
-    fn not_applied<P: Protocol>(&mut self, now_ns: u64, id: usize, leader: Option<NodeId>, out: &mut Out<P>)
-    where
+    fn not_applied<P: Protocol, M: KvMachine>(
+        &mut self,
+        now_ns: u64,
+        id: usize,
+        leader: Option<NodeId>,
+        out: &mut Out<P, M>,
+    ) where
         P::Config: Clone,
     {
         let client = &mut self.clients[id];
@@ -279,7 +309,7 @@ fn next_in_reach(nodes: &[NodeId], client: &Client) -> usize {
     next.into_iter().find(|index| client.role.reaches(nodes[*index])).expect("a client reaches somebody")
 }
 
-impl<P: Protocol> Clients<ProtocolProcess<P, Kv>> for Load
+impl<P: Protocol, M: KvMachine> Clients<ProtocolProcess<P, M>> for Load
 where
     P::Config: Clone,
 {
@@ -287,9 +317,12 @@ where
         self.clients.len() as u32
     }
 
-    fn start(&mut self, nodes: &[NodeId], random: &mut Random, out: &mut Out<P>) {
+    fn start(&mut self, nodes: &[NodeId], random: &mut Random, out: &mut Out<P, M>) {
         self.nodes = nodes.to_vec();
         for (id, client) in self.clients.iter_mut().enumerate() {
+            if let Some(home) = client.role.home {
+                client.target = nodes.iter().position(|node| *node == home).expect("a home is a node");
+            }
             if !client.role.reaches(nodes[client.target]) {
                 client.target = next_in_reach(nodes, client);
             }
@@ -297,7 +330,7 @@ where
         }
     }
 
-    fn wake(&mut self, now_ns: u64, client: ClientId, token: u64, _random: &mut Random, out: &mut Out<P>) {
+    fn wake(&mut self, now_ns: u64, client: ClientId, token: u64, _random: &mut Random, out: &mut Out<P, M>) {
         let id = client.0 as usize;
         let number = token & !(TIMEOUT | RETRY);
         let is_current = self.clients[id].busy && self.clients[id].number == number;
@@ -315,9 +348,9 @@ where
         now_ns: u64,
         client: ClientId,
         _from: NodeId,
-        reply: MachineReply<Kv>,
+        reply: MachineReply<M>,
         _random: &mut Random,
-        out: &mut Out<P>,
+        out: &mut Out<P, M>,
     ) {
         let id = client.0 as usize;
         if !self.clients[id].busy || self.clients[id].attempt != reply.token {
@@ -338,9 +371,9 @@ where
         now_ns: u64,
         client: ClientId,
         _by: NodeId,
-        request: MachineRequest<Kv>,
+        request: MachineRequest<M>,
         _random: &mut Random,
-        out: &mut Out<P>,
+        out: &mut Out<P, M>,
     ) {
         let id = client.0 as usize;
         if self.clients[id].busy && self.clients[id].attempt == request.token {
@@ -348,7 +381,7 @@ where
         }
     }
 
-    fn liveness_begins(&mut self, _now_ns: u64, _random: &mut Random, _out: &mut Out<P>) {}
+    fn liveness_begins(&mut self, _now_ns: u64, _random: &mut Random, _out: &mut Out<P, M>) {}
 
     fn satisfied(&self) -> bool {
         true
@@ -370,7 +403,7 @@ where
         tally
     }
 
-    fn judge(&self, _processes: &[&ProtocolProcess<P, Kv>]) -> Result<(), Violation> {
+    fn judge(&self, _processes: &[&ProtocolProcess<P, M>]) -> Result<(), Violation> {
         Ok(())
     }
 }

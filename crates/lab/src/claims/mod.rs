@@ -16,6 +16,7 @@ mod html;
 mod list;
 mod load;
 mod partition;
+mod peers;
 mod transactions;
 mod world;
 

@@ -15,6 +15,7 @@ fn numbers_are_the_textbooks_and_stand_once() {
         assert!(seen.insert(number), "{number} stands twice");
     }
     assert_eq!(seen.len(), usize::from(TEXTBOOK), "every claim is measured, or it is said why not");
+    assert_eq!(CLAIMS.len(), usize::from(TEXTBOOK), "all of them are measured at present");
     assert!(CLAIMS.is_sorted_by_key(|claim| claim.number), "in order");
 }
 

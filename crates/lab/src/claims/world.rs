@@ -24,7 +24,8 @@ pub(super) const COSTS: Costs = Costs {
 
 pub(super) type RaftWorld = World<ProtocolProcess<Raft, Kv>, Load, ()>;
 pub(super) type ChainWorld = World<ProtocolProcess<ChainSeat, Kv>, Load, ()>;
-pub(super) type LeaderFollowerWorld = World<ProtocolProcess<LeaderFollowerSeat, Kv>, Load, ()>;
+pub(super) type LeaderFollowerProcess = ProtocolProcess<LeaderFollowerSeat, Kv>;
+pub(super) type LeaderFollowerWorld = World<LeaderFollowerProcess, Load, ()>;
 
 /// Nodes 1 to `count`.
 pub(super) fn nodes(count: usize) -> Vec<NodeId> {

@@ -326,14 +326,15 @@ where
             parent.counts.skipped += 1;
             return;
         }
-        self.out.worked(1);
         parent.applied = delivery.index;
         // Entries that a group makes for itself are empty.
         if delivery.command.is_empty() {
+            self.out.worked(1);
             assert!(delivery.request.is_none(), "an empty entry answers nobody");
             return;
         }
         let answer = parent.machine.apply(delivery).expect("the group keeps commands as they were proposed");
+        self.out.worked(parent.machine.work());
         if let Some(id) = delivery.request {
             let pending = parent.pending.remove(&id).expect("a request is answered once");
             let outcome = MachineOutcome::Done(answer);
