@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use keypact_lab::claims::{self, CLAIMS, CapRow, Effort, Figure, Measured, NOT_HERE, Side};
+use keypact_lab::claims::{self, CLAIMS, CapEnd, CapRow, Effort, Figure, Measured, NOT_HERE, Side};
 
 use crate::failure::Failure;
 use crate::output::{note, say, say_json, table};
@@ -14,7 +14,7 @@ Examples:
   keypact lab claims 1 35                     two of them
   keypact lab claims --html claims.html       a page with plots that opens without a network
   keypact lab claims --list
-  keypact lab cap                             Raft, chain and leader-follower, each cut in two";
+  keypact lab cap                             Raft, chain, leader-follower and gossip, each cut in two";
 
 const CLAIMS_AFTER: &str = "\
 Examples:
@@ -31,7 +31,7 @@ Examples:
   keypact lab cap
   keypact lab cap --seed 7 --json
 
-Simulated: three nodes each of Raft, chain and leader-follower; node 1, which leads, is cut off for 5 s. Equal seeds, equal answers.";
+Simulated: three nodes each of Raft, chain, leader-follower and gossip; node 1, which leads where somebody does, is cut off for 5 s. Equal seeds, equal answers.";
 
 /// Measure what the textbook claims of the patterns
 #[derive(Args)]
@@ -71,7 +71,7 @@ struct Claims {
     json: bool,
 }
 
-/// Cut through a group of each replication that keeps one order of writes, and show what each side answers
+/// Cut through a group of each replication, and show what each side answers, and how it ends
 #[derive(Args)]
 #[command(after_help = CAP_AFTER)]
 struct Cap {
@@ -193,7 +193,10 @@ impl Cap {
         if self.json {
             return say_json(&report);
         }
-        say(format!("Node 1, which leads, is cut off from nodes 2 and 3 for {} s.\n", report.cut_s));
+        say(format!(
+            "Node 1, which leads where somebody leads, is cut off from nodes 2 and 3 for {} s.\n",
+            report.cut_s
+        ));
         let seconds =
             |value: Option<f64>| value.map_or_else(|| String::from("-"), |value| format!("{value:.2} s"));
         let cells = |row: &CapRow| {
@@ -212,6 +215,18 @@ impl Cap {
         let head =
             ["replication", "side", "asked", "answered", "stops after", "resumes after", "after healing"];
         say(table(&head, &head[3..], &report.rows.iter().map(cells).collect::<Vec<_>>()));
+        say("If nobody writes after the healing:\n");
+        let cells = |end: &CapEnd| {
+            [
+                end.replication.to_owned(),
+                seconds(end.agree_after_s),
+                end.acknowledged.to_string(),
+                end.lost.to_string(),
+            ]
+            .to_vec()
+        };
+        let head = ["replication", "all agree after", "acknowledged", "of these lost"];
+        say(table(&head, &head[1..], &report.ends.iter().map(cells).collect::<Vec<_>>()));
         Ok(())
     }
 }

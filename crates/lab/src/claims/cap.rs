@@ -1,15 +1,17 @@
 //! A live cut through a group of each replication that keeps one order of writes: what each side answers meanwhile and after (claim 53).
 //!
 //! Three nodes; after two seconds node 1, which leads where somebody leads, is cut off from nodes 2 and 3 for five seconds. On each side a
-//! client writes, one reads as strictly as the replication allows, and one reads what its node has.
+//! client writes, one reads as strictly as there is, and one reads what its node has. In another run with the same seed all of them stop at the
+//! healing: how long it takes until all nodes hold the same, and what of the acknowledged writes they then lack.
 
 use std::collections::BTreeSet;
 
 use keypact_protocol::{NodeId, ReadLevel};
-use keypact_simulator::{MILLISECOND_NS, SECOND_NS};
+use keypact_simulator::{Kv, KvAnswer, MILLISECOND_NS, SECOND_NS, StateMachine};
 use serde::Serialize;
 
 use super::load::{Aim, Load, Role, Sample, Task};
+use super::peers::{Peer, peers};
 use super::world::{chain, expect, leader_follower, nodes, priced, raft};
 
 /// Which side of the cut.
@@ -43,11 +45,26 @@ pub struct CapRow {
     pub after_healing_s: Option<f64>,
 }
 
+/// What is left of the cut once nobody writes any more.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CapEnd {
+    /// The replication.
+    pub replication: &'static str,
+    /// From the healing until all nodes hold the same for good. Seconds; `None` if they do not within five.
+    pub agree_after_s: Option<f64>,
+    /// Writes that were acknowledged, on either side, before the cut and during it.
+    pub acknowledged: u64,
+    /// Those of them that are missing in the end.
+    pub lost: u64,
+}
+
 /// What `keypact lab cap --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CapReport {
     /// One row for each replication, side and kind of client.
     pub rows: Vec<CapRow>,
+    /// One for each replication.
+    pub ends: Vec<CapEnd>,
     /// The seed.
     pub seed: u64,
     /// How long the cut is. Seconds.
@@ -68,7 +85,7 @@ type Levels = (ReadLevel, ReadLevel);
 const OPERATIONS: [&str; 3] = ["write", "strict read", "local read"];
 
 /// Six clients: for each side a writer, a strict reader and a local reader.
-fn roles((strict, local): Levels) -> Vec<Role> {
+fn roles(write: Task, (strict, local): Levels) -> Vec<Role> {
     let sides = [vec![NodeId(1)], vec![NodeId(2), NodeId(3)]];
     let side = |side: &Vec<NodeId>| {
         let role = |aim, task| {
@@ -76,7 +93,7 @@ fn roles((strict, local): Levels) -> Vec<Role> {
             role.reaching(side)
         };
         [
-            role(Aim::Leader, Task::Append),
+            role(Aim::Leader, write),
             role(Aim::Leader, Task::Read(0, strict)),
             role(Aim::At(side[0]), Task::Read(0, local)),
         ]
@@ -151,7 +168,7 @@ macro_rules! cut_and_heal {
 /// The first seed from `seed` on in which node 1 leads the Raft group when the cut comes.
 fn raft_led_by_one(seed: u64) -> u64 {
     let leads = |seed: &u64| {
-        let mut world = raft(priced(3), Load::new(roles(STRICT)), *seed, |_| {});
+        let mut world = raft(priced(3), Load::new(roles(Task::Append, STRICT)), *seed, |_| {});
         expect(world.run_until(CUT_AT_NS));
         world.process(NodeId(1)).is_some_and(|process| process.protocol().term_start().is_some())
     };
@@ -160,23 +177,112 @@ fn raft_led_by_one(seed: u64) -> u64 {
 
 const STRICT: Levels = (ReadLevel::Linearizable, ReadLevel::Stale);
 
-/// What the clients of each replication saw, with a cut or without one. The catalog of chain and leader-follower, which needs a majority of
-/// its own, is on the larger side.
+/// Cuts, and no client begins anything after the healing: how it ends. `$lost` counts what a node's machine lacks of what was acknowledged.
+macro_rules! cut_and_rest {
+    ($replication:expr, $world:expr, $lost:expr) => {{
+        let mut world = $world;
+        expect(world.run_until(CUT_AT_NS));
+        world.cut_between(&nodes(1), &nodes(3)[1..]);
+        expect(world.run_until(HEAL_AT_NS));
+        world.clients_mut().stop();
+        world.mend();
+        let mut differed_ns = None;
+        for at_ns in (HEAL_AT_NS..=END_NS).step_by(LOOK_NS as usize) {
+            expect(world.run_until(at_ns));
+            let machine = |node: u64| world.process(NodeId(node)).expect("nobody dies here").machine();
+            if machine(1) != machine(2) || machine(2) != machine(3) {
+                differed_ns = Some(at_ns);
+            }
+        }
+        let agreed_ns = differed_ns.map_or(HEAL_AT_NS, |at_ns| at_ns + LOOK_NS);
+        let written: Vec<Sample> = world.clients().samples().iter().copied().filter(is_write).collect();
+        let lost = (1..=3).map(|node| {
+            let machine = world.process(NodeId(node)).expect("nobody dies here").machine();
+            $lost(&written, machine)
+        });
+        CapEnd {
+            replication: $replication,
+            agree_after_s: (agreed_ns <= END_NS).then(|| (agreed_ns - HEAL_AT_NS) as f64 / SECOND_NS as f64),
+            acknowledged: written.len() as u64,
+            lost: lost.max().expect("there are nodes"),
+        }
+    }};
+}
+
+/// How often it is looked whether all hold the same.
+const LOOK_NS: u64 = 10 * MILLISECOND_NS;
+
+/// An acknowledged write.
+fn is_write(sample: &Sample) -> bool {
+    sample.client.is_multiple_of(OPERATIONS.len()) && sample.is_done()
+}
+
+fn elements_lost(written: &[Sample], machine: &Kv) -> u64 {
+    let held: BTreeSet<u64> = machine.list(0).iter().copied().collect();
+    written.iter().filter(|sample| !held.contains(&sample.element)).count() as u64
+}
+
+/// Increments that were never answered are counted, too: what is missing may be more by as many as these.
+fn increments_lost(written: &[Sample], machine: &Peer) -> u64 {
+    let KvAnswer::Number(count) = machine.read(&COUNTER) else { unreachable!("it is a counter") };
+    (written.len() as u64).saturating_sub(count as u64)
+}
+
+/// What peers write: nothing of theirs keeps one order of what is appended.
+const COUNTER: u16 = 0;
+const LEASE: Levels = (ReadLevel::Lease, ReadLevel::Stale);
+
+const RAFT: &str = "raft";
+const CHAIN: &str = "chain";
+const ACKS_0: &str = "leader-follower, acks 0";
+const ACKS_1: &str = "leader-follower, acks 1";
+const GOSSIP: &str = "gossip";
+
+/// A group of each replication, each given to a macro. The catalog of chain and leader-follower, which needs a majority of its own, is on the
+/// larger side.
+macro_rules! each_replication {
+    ($seed:expr, |$replication:ident, $world:ident, $lost:ident| $does:expr) => {{
+        let seed = $seed;
+        let log = |levels| Load::new(roles(Task::Append, levels));
+        let counter = Load::new(roles(Task::Increment(COUNTER), STRICT));
+        vec![
+            {
+                let ($replication, $world, $lost) =
+                    (RAFT, raft(priced(3), log(STRICT), raft_led_by_one(seed), |_| {}), elements_lost);
+                $does
+            },
+            {
+                let ($replication, $world, $lost) =
+                    (CHAIN, chain(priced(3), NodeId(3), log(STRICT), seed), elements_lost);
+                $does
+            },
+            {
+                let ($replication, $world, $lost) =
+                    (ACKS_0, leader_follower(priced(3), 0, NodeId(3), log(LEASE), seed), elements_lost);
+                $does
+            },
+            {
+                let ($replication, $world, $lost) =
+                    (ACKS_1, leader_follower(priced(3), 1, NodeId(3), log(LEASE), seed), elements_lost);
+                $does
+            },
+            {
+                let ($replication, $world, $lost) =
+                    (GOSSIP, peers(priced(3), counter, seed, |_| {}), increments_lost);
+                $does
+            },
+        ]
+    }};
+}
+
+/// What the clients of each replication saw, with a cut or without one.
 fn seen(seed: u64, cut: bool) -> Vec<(&'static str, Vec<Sample>)> {
-    let load = |levels| Load::new(roles(levels));
-    let lease = (ReadLevel::Lease, ReadLevel::Stale);
-    vec![
-        ("raft", cut_and_heal!(raft(priced(3), load(STRICT), raft_led_by_one(seed), |_| {}), cut)),
-        ("chain", cut_and_heal!(chain(priced(3), NodeId(3), load(STRICT), seed), cut)),
-        (
-            "leader-follower, acks 0",
-            cut_and_heal!(leader_follower(priced(3), 0, NodeId(3), load(lease), seed), cut),
-        ),
-        (
-            "leader-follower, acks 1",
-            cut_and_heal!(leader_follower(priced(3), 1, NodeId(3), load(lease), seed), cut),
-        ),
-    ]
+    each_replication!(seed, |replication, world, _lost| (replication, cut_and_heal!(world, cut)))
+}
+
+/// How it ends for each replication.
+fn ends(seed: u64) -> Vec<CapEnd> {
+    each_replication!(seed, |replication, world, lost| cut_and_rest!(replication, world, lost))
 }
 
 /// Cuts through a group of each replication. Of Raft groups the seed is the first from this one on whose leader is cut off.
@@ -184,7 +290,7 @@ fn seen(seed: u64, cut: bool) -> Vec<(&'static str, Vec<Sample>)> {
 pub fn cap(seed: u64) -> CapReport {
     let rows =
         seen(seed, true).iter().flat_map(|(replication, samples)| rows(replication, samples)).collect();
-    CapReport { rows, seed, cut_s: (HEAL_AT_NS - CUT_AT_NS) as f64 / SECOND_NS as f64 }
+    CapReport { rows, ends: ends(seed), seed, cut_s: (HEAL_AT_NS - CUT_AT_NS) as f64 / SECOND_NS as f64 }
 }
 
 /// What one replication kept, in percent of the tenths of a second of the cut.
@@ -250,6 +356,24 @@ mod tests {
         let majority = find(Side::Two, "write");
         assert!(majority.available_percent > 60.0, "{majority:?}");
         assert!(find(Side::One, "local read").available_percent > 95.0);
+        let end = report.ends.iter().find(|end| end.replication == "raft").expect("every end is there");
+        assert!(end.acknowledged > 0 && end.lost == 0 && end.agree_after_s.is_some(), "{end:?}");
         assert_eq!(report, cap(1), "equal seeds, equal tables");
+    }
+
+    #[test]
+    fn peers_go_on_on_both_sides_and_agree_once_they_can_speak() {
+        let report = cap(1);
+        let rows: Vec<&CapRow> = report.rows.iter().filter(|row| row.replication == "gossip").collect();
+        assert_eq!(rows.len(), 6);
+        for row in rows {
+            // No peer knows whether its state is the newest: it does not say so, cut off or not.
+            let strict = row.operation == "strict read";
+            let expected = if strict { 0.0..=0.0 } else { 95.0..=100.0 };
+            assert!(expected.contains(&row.available_percent), "{row:?}");
+        }
+        let end = report.ends.iter().find(|end| end.replication == "gossip").expect("every end is there");
+        assert!(end.acknowledged > 0 && end.lost == 0, "{end:?}");
+        assert!(end.agree_after_s.is_some_and(|after| after < 3.0), "{end:?}");
     }
 }

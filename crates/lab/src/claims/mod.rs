@@ -28,7 +28,7 @@ use std::time::Instant;
 use keypact_simulator::{Report, Scenario, run_seeds};
 use serde::Serialize;
 
-pub use cap::{CapReport, CapRow, Side, cap};
+pub use cap::{CapEnd, CapReport, CapRow, Side, cap};
 pub use finding::{Control, Figure, Finding, Line, Plot, Verdict};
 pub use html::html;
 pub use list::{CLAIMS, NOT_HERE};
