@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -201,8 +202,16 @@ fn a_folder_that_is_missing_at_the_start_comes_back_under_its_next_life() {
 
     let mut up = Up::start(&dir, port, &[]);
     up.port = port;
-    let added = node(&up, &dir, 0, &["add"]);
+    // At another address of this machine, with node 1's port.
+    let at = format!("127.0.0.2:{}", up.port);
+    let taken = TcpListener::bind(&at).expect("nobody is there yet");
+    let refused = node(&up, &dir, 0, &["add", "--at", &at]);
+    assert!(refused.status.code() == Some(2) && text(&refused.stderr).contains(&at), "{refused:?}");
+    drop(taken);
+    let added = node(&up, &dir, 0, &["add", "--at", &at]);
     assert!(added.status.success(), "{}", text(&added.stderr));
+    let mut client = Connection::open(&at, Timeouts::default()).expect("it serves there");
+    assert_eq!(client.call(&[b"GET", b"k"]).ok(), Some(bulk("v")));
     up.stop();
     fs::remove_dir_all(dir.join("node-4")).expect("the folder is there");
     let mut up = Up::start(&dir, port, &[]);

@@ -1,5 +1,6 @@
 //! `keypact node`: who belongs to a running cluster, and how that changes.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -361,7 +362,7 @@ impl Add {
         if view.knows(id) {
             return Err(Failure::wrong(format!("refused: node {id} is a member already")));
         }
-        if host == "127.0.0.1" || host == "localhost" {
+        if host == "localhost" || host.parse().is_ok_and(|host: IpAddr| host.is_loopback()) {
             ports::check_free(std::slice::from_ref(&member), "Choose another address with --at.")?;
         }
         Ok(member)
