@@ -14,7 +14,7 @@ Examples:
   keypact lab claims 1 35                     two of them
   keypact lab claims --html claims.html       a page with plots that opens without a network
   keypact lab claims --list
-  keypact lab cap                             Raft, chain, leader-follower and gossip, each cut in two";
+  keypact lab cap                             each replication, cut in two";
 
 const CLAIMS_AFTER: &str = "\
 Examples:
