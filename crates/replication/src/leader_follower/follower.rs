@@ -114,7 +114,9 @@ impl LeaderFollower {
     /// Whether the log contradicts the leader's at the place before an append's entries, or can't tell.
     fn conflict_with(&self, prev: Position) -> Option<AppendOutcome> {
         let (base, last) = (self.tail.base(), self.tail.last());
-        if prev.index <= self.agreed {
+        // Nothing stands before the first entry, but what comes next may stand in the checkpoint, and not be comparable (seed 7700834).
+        let comparable = self.agreed >= base.index || prev.index >= base.index;
+        if prev.index <= self.agreed && comparable {
             return None;
         }
         let conflict = |next| Some(AppendOutcome::Conflict { prev_index: prev.index, next });

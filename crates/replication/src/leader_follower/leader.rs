@@ -362,8 +362,9 @@ impl LeaderFollower {
                 }
             }
             AppendOutcome::Conflict { prev_index, next } => {
+                // What it has matched it does not contradict; but its checkpoint may reach further than is known here.
                 let stale = peer.outgoing.is_some()
-                    || prev_index <= peer.matched
+                    || (prev_index <= peer.matched && next <= peer.matched + 1)
                     || (peer.probing && prev_index + 1 != peer.next);
                 if stale || next == 0 {
                     return;
