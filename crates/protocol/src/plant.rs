@@ -70,6 +70,7 @@ plants! {
     (ServesPastLease, "serves-past-lease", "leader-follower", "a leader serves past the end of its lease"),
     (UnacknowledgedVisible, "unacknowledged-visible", "leader-follower", "data is visible before enough followers have it"),
     (DivergentTailKept, "divergent-tail-kept", "leader-follower", "a follower keeps its own entries where the leader has others"),
+    (TailCutUnreported, "tail-cut-unreported", "leader-follower", "a follower cuts off its own entries before the catalog knows of them"),
     (PromotesUnsealed, "promotes-unsealed", "leader-follower", "the next member is promoted without asking where the logs end"),
     (LeaderRestartsInEpoch, "leader-restarts-in-epoch", "leader-follower", "a leader that was restarted leads its epoch again"),
     // Chain.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keypact_log::Position;
+use keypact_log::{Position, Tail};
 use keypact_protocol::NodeId;
 use keypact_replication::leader_follower::{Extent, Loss, Succession};
 use keypact_simulator::Violation;
@@ -31,6 +31,19 @@ impl Truth {
         self.begins.entry(epoch).or_insert(after);
     }
 
+    /// A log, looked at after each step, shows how its last epoch began, also if its leader has stopped leading within the step.
+    pub(super) fn shown(&mut self, tail: &Tail) {
+        let last = tail.last();
+        if last.term == 0 || self.begins.contains_key(&last.term) {
+            return;
+        }
+        let of_this_epoch = |index: &u64| tail.term_at(*index) == Some(last.term);
+        let first = (tail.base().index + 1..=last.index).rev().take_while(of_this_epoch).last();
+        let Some(index) = first.map(|first| first - 1) else { return };
+        let term = tail.term_at(index).expect("the base, or behind it");
+        self.began(last.term, Position { index, term });
+    }
+
     pub(super) fn acknowledged(&mut self, epoch: u64, index: u64, by: NodeId) {
         self.acknowledged.insert((epoch, index), by);
     }
@@ -51,7 +64,7 @@ impl Truth {
     }
 
     /// Whether the log that ends at `last` has this entry.
-    fn has(&self, last: Position, (epoch, index): (u64, u64)) -> bool {
+    pub(super) fn has(&self, last: Position, (epoch, index): (u64, u64)) -> bool {
         self.shared(last, Position { index, term: epoch }) >= index
     }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use keypact_log::Position;
 use keypact_protocol::{Delivery, NodeId, Refusal};
-use keypact_replication::leader_follower::{Counters as MemberCounters, LeaderFollowerInvariants};
+use keypact_replication::leader_follower::{Counters as MemberCounters, Extent, LeaderFollowerInvariants};
 use keypact_simulator::{
     ClientId, Counters, Kv, MachineOutcome, MachineReply, Observer, RecordDisk, Violation,
 };
@@ -63,6 +63,10 @@ pub struct LeaderFollowerWatch {
     invariants: LeaderFollowerInvariants,
     truth: Truth,
     spans: Spans,
+    /// Where each member's log ended after its last step.
+    ends: BTreeMap<NodeId, Position>,
+    /// Ends of logs that the catalog has ever reported as lost, and up to where they are kept; `None` once it may have forgotten some.
+    reported: Option<Vec<(Position, u64)>>,
     shown: Members,
     session_keys: Range<u64>,
     board: SharedBoard,
@@ -81,6 +85,8 @@ impl LeaderFollowerWatch {
             invariants: LeaderFollowerInvariants::new(members, acks),
             truth: Truth::default(),
             spans: Spans::default(),
+            ends: BTreeMap::new(),
+            reported: Some(Vec::new()),
             shown: Members::new(),
             session_keys,
             board,
@@ -110,6 +116,41 @@ impl LeaderFollowerWatch {
             .map_err(|violation| Violation { property: violation.property, detail: violation.detail })
     }
 
+    fn note_reports(&mut self, process: &Process) {
+        let Some(group) = process.protocol().catalog().map(|assigner| assigner.group()) else { return };
+        if group.losses_forgotten() > 0 {
+            self.reported = None;
+        }
+        let Some(reported) = &mut self.reported else { return };
+        for loss in group.losses() {
+            if let Extent::Known { last, .. } = loss.extent
+                && !reported.contains(&(last, loss.after))
+            {
+                reported.push((last, loss.after));
+            }
+        }
+    }
+
+    /// A member cuts off its own entries only once they stand in a report, or if the leader has them.
+    fn check_cut(&mut self, node: NodeId, process: &Process) -> Result<(), Violation> {
+        let member = process.protocol().member();
+        let last = member.tail().last();
+        let Some(before) = self.ends.insert(node, last) else { return Ok(()) };
+        let goes_on = last.term == before.term && last.index >= before.index;
+        let end = (before.term, before.index);
+        if goes_on || before.index == 0 || self.truth.has(last, end) || self.truth.keeps(member.epoch(), end)
+        {
+            return Ok(());
+        }
+        let has_it = |(log, after): &(Position, u64)| before.index > *after && self.truth.has(*log, end);
+        if self.reported.as_ref().is_none_or(|reported| reported.iter().any(has_it)) {
+            return Ok(());
+        }
+        let detail =
+            format!("{node} cut {} of epoch {} off, and no report says so", before.index, before.term);
+        Err(Violation::new("cut-is-reported", detail))
+    }
+
     /// Remembers what the step has made known: where an epoch began, what was acknowledged.
     fn note(&mut self, node: NodeId, process: &Process) {
         let member = process.protocol().member();
@@ -121,6 +162,8 @@ impl LeaderFollowerWatch {
                 self.truth.began(epoch, Position { index, term });
             }
         }
+        self.truth.shown(member.tail());
+        self.note_reports(process);
         self.spans.stepped(node, process);
         self.shown.insert(node, Shown { epoch, leads: member.leads() });
         let own = process.delivered().iter().filter(|delivery| delivery.request.is_some());
@@ -145,7 +188,10 @@ impl Observer<Process> for LeaderFollowerWatch {
         _disk: &RecordDisk<LeaderFollowerSeat>,
     ) -> Result<(), Violation> {
         self.invariants.restarted(node);
+        // What was not yet on the disk is gone.
+        self.ends.remove(&node);
         self.note(node, process);
+        self.check_cut(node, process)?;
         self.check(node, process)
     }
 
@@ -157,6 +203,7 @@ impl Observer<Process> for LeaderFollowerWatch {
         _disk: &RecordDisk<LeaderFollowerSeat>,
     ) -> Result<(), Violation> {
         self.note(node, process);
+        self.check_cut(node, process)?;
         self.check(node, process)
     }
 
